@@ -1,0 +1,66 @@
+# Every Pixel: the commands. `make` alone lists them. GNU make 3.81 (macOS) is enough.
+#
+#   make PYTHON=/path/to/python ...   makes .venv with this Python (3.11 to 3.13)
+#   make GPU=1 ...  or  GPU=0         adds CUDA's libraries, or not, whatever nvidia-smi says
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help env book test test-jax lab lint format notebooks results bench lock clean
+
+BIN := .venv/bin
+RUN := $(BIN)/python
+MAKE_ENV := sh tools/python.sh tools/environment.py
+
+SEGLIB_PROFILE ?= sample
+TF_CPP_MIN_LOG_LEVEL ?= 3
+# Set with := so that a backend chosen in the shell for other work does not change the book.
+KERAS_BACKEND := tensorflow
+export PYTHON GPU SEGLIB_PROFILE TF_CPP_MIN_LOG_LEVEL KERAS_BACKEND
+# Modules from elsewhere would come before those of .venv.
+unexport PYTHONPATH PYTHONHOME
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+env:  ## make .venv from requirements.lock (the other commands do this first)
+	@$(MAKE_ENV)
+
+book: env  ## run the notebooks and build the book into _build/html
+	@$(RUN) tools/build_book.py
+
+test: book  ## check everything: seglib, the notebooks, the built book
+	$(RUN) -m pytest --cov=seglib --cov-report=term:skip-covered --cov-fail-under=95 \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=1800 tests notebooks
+
+test-jax:  ## check models, losses and metrics on the JAX backend
+	@$(MAKE_ENV) --with jax
+	KERAS_BACKEND=jax $(RUN) -m pytest tests/models tests/losses tests/metrics
+
+lab: env  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+lint: env  ## check the style of the code and the state of the notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(RUN) tools/notebooks.py check
+
+format: env  ## mend the style of the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: env  ## run all notebooks and write their outputs into them
+	$(RUN) tools/notebooks.py run
+
+results: env  ## measure the models on the real pets and write results/*.json
+	$(RUN) benchmarks/train_unet.py
+	$(RUN) -m seglib.results README.md notebooks/*.ipynb
+
+BENCHMARK ?= benchmarks/run.py
+bench: env  ## measure the speed
+	$(RUN) $(BENCHMARK)
+
+lock:  ## choose the versions anew and write the locks (UPGRADE=1: the newest)
+	@sh tools/python.sh tools/lock.py $(if $(UPGRADE),--upgrade)
+
+clean:  ## remove what the commands made, except .venv
+	rm -rf _build .pytest_cache .ruff_cache .coverage

@@ -1,0 +1,125 @@
+"""Checks of label maps and logits that end in one readable `ValueError`."""
+
+from keras import ops
+
+
+def check_num_classes(num_classes):
+    """Raises if a model or metric cannot have this number of classes.
+
+    Raises:
+        ValueError: for fewer than 2.
+    """
+    if num_classes < 2:
+        raise ValueError(
+            f"num_classes is {num_classes}, expected at least 2; a yes-or-no task has the "
+            "classes 'yes' and 'no'."
+        )
+
+
+def check_shapes(y_true, y_pred, num_classes=None, *, from_logits=True):
+    """Raises if a label map and a prediction cannot belong together.
+
+    Only shapes and dtypes that are known are checked, so that the same call works eagerly
+    and while a graph is traced.
+
+    Args:
+        y_true: label map, `[B, H, W]`, whole numbers.
+        y_pred: logits `[B, H, W, C]`, or a label map `[B, H, W]` with `from_logits=False`.
+        num_classes: the expected `C`, or `None` if any will do.
+        from_logits: whether `y_pred` has a class axis.
+
+    Raises:
+        ValueError: if rank, size or number of classes differ from what is expected.
+    """
+    true_shape, pred_shape = tuple(y_true.shape), tuple(y_pred.shape)
+    if len(true_shape) != 3:
+        hint = (
+            " Drop the last axis: masks[..., 0]."
+            if len(true_shape) == 4 and true_shape[-1] == 1
+            else " One-hot masks become label maps by an argmax over the last axis."
+            if len(true_shape) == 4
+            else ""
+        )
+        raise ValueError(f"The label map has shape {true_shape}, expected [B, H, W].{hint}")
+    rank = 4 if from_logits else 3
+    if len(pred_shape) != rank:
+        expected = "logits [B, H, W, C]" if from_logits else "a label map [B, H, W]"
+        raise ValueError(
+            f"The prediction has shape {pred_shape}, expected {expected}. "
+            f"Pass from_logits={not from_logits} if that is what you have."
+        )
+    for axis, what in ((0, "batch size"), (1, "height"), (2, "width")):
+        a, b = true_shape[axis], pred_shape[axis]
+        if a is not None and b is not None and a != b:
+            raise ValueError(
+                f"The label map {true_shape} and the prediction {pred_shape} differ in {what} "
+                f"({a} against {b}). Logits come at the resolution of the label map; "
+                "resize the logits, never the labels."
+            )
+    if from_logits and num_classes is not None and pred_shape[-1] not in (None, num_classes):
+        raise ValueError(
+            f"The logits have {pred_shape[-1]} channels, expected {num_classes} classes. "
+            "Build model and metric with the same number of classes."
+        )
+
+
+def expand_weight(sample_weight, y_true):
+    """Gives sample weights the rank of a label map, so that they multiply pixel by pixel.
+
+    Args:
+        sample_weight: one weight a picture, `[B]`, or one a pixel, `[B, H, W]`; an axis of size 1
+            broadcasts.
+        y_true: label map.
+
+    Returns:
+        The weights as a tensor of the label map's rank.
+
+    Raises:
+        ValueError: if a known axis differs in size, or the weights are one a row.
+    """
+    weight = ops.convert_to_tensor(sample_weight)
+    weight_shape, true_shape = tuple(weight.shape), tuple(y_true.shape)
+    fits = len(weight_shape) <= len(true_shape) and all(
+        w is None or t is None or w in (1, t)
+        for w, t in zip(weight_shape, true_shape, strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"sample_weight has shape {weight_shape}, expected [B] or the label map's "
+            f"{true_shape}. Drop a last axis of size 1: weights[..., 0]."
+        )
+    if len(weight_shape) == 2 < len(true_shape) and weight_shape[1] != 1:
+        raise ValueError(
+            f"sample_weight has shape {weight_shape}, one weight a row of pixels; expected [B] "
+            f"or the label map's {true_shape}. Keras makes such weights of class_weight in fit: "
+            "give class_weights to the loss in its place."
+        )
+    while len(weight.shape) < len(true_shape):
+        weight = weight[..., None]
+    return weight
+
+
+def check_labels(y_true, num_classes, ignore_label=255):
+    """Raises if a label map holds anything but `0 … C-1` and the ignore label.
+
+    For use outside a graph: it looks at the values.
+
+    Args:
+        y_true: label map of any shape.
+        num_classes: number of classes `C`.
+        ignore_label: the label that counts nowhere, or `None`.
+
+    Raises:
+        ValueError: naming the labels that do not belong.
+    """
+    import numpy as np
+
+    values = np.unique(ops.convert_to_numpy(y_true))
+    allowed = set(range(num_classes)) | {ignore_label}
+    bad = [v for v in values.tolist() if v not in allowed]
+    if bad:
+        raise ValueError(
+            f"The label map holds {bad[:8]}, expected whole numbers 0 to {num_classes - 1} or "
+            f"{ignore_label} (ignored). The files of the Oxford-IIIT Pets store 1, 2, 3: "
+            "subtract one; values in between come from resizing a mask bilinearly."
+        )

@@ -1,0 +1,18 @@
+"""Segmentation models: a backbone, a decoder and a head."""
+
+from seglib.models.backbone import backbone
+from seglib.models.segmentation_model import Head, SegmentationModel
+from seglib.models.small_backbone import small_backbone
+from seglib.models.unet import TutorialDecoder, UNetDecoder, unet
+from seglib.models.unet_original import unet_original
+
+__all__ = [
+    "Head",
+    "SegmentationModel",
+    "TutorialDecoder",
+    "UNetDecoder",
+    "backbone",
+    "small_backbone",
+    "unet",
+    "unet_original",
+]

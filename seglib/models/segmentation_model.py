@@ -1,0 +1,219 @@
+"""Every semantic model of the book: a backbone, a decoder and a head."""
+
+import keras
+from keras import ops
+
+from seglib.errors import check_num_classes
+from seglib.models.upsample import Upsample
+
+
+@keras.saving.register_keras_serializable("seglib")
+class Head(keras.layers.Layer):
+    """Turns features into one logit a class and pixel.
+
+    A 1x1 convolution in float32 (also under mixed precision), then bilinear upsampling to the
+    resolution of the picture.
+
+    Args:
+        num_classes: number of classes `C`.
+        upsampling: stride of the features; 2 if they come at half the picture's size.
+
+    Shape:
+        `[B, H/upsampling, W/upsampling, F]` to logits `[B, H, W, C]`, float32.
+    """
+
+    def __init__(self, num_classes, *, upsampling=1, **kwargs):
+        super().__init__(**kwargs)
+        check_num_classes(num_classes)
+        self.num_classes = num_classes
+        self.upsampling = upsampling
+        self.classify = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="classify")
+        self.upsample = Upsample(upsampling, dtype="float32", name="upsample")
+
+    def build(self, shape):
+        self.classify.build(shape)
+
+    def compute_output_shape(self, shape):
+        return self.upsample.compute_output_shape(self.classify.compute_output_shape(shape))
+
+    def call(self, features):
+        logits = self.classify(features)  # (B, H/u, W/u, C)
+        return self.upsample(logits)  # (B, H, W, C)
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_classes": self.num_classes,
+            "upsampling": self.upsampling,
+        }
+
+
+@keras.saving.register_keras_serializable("seglib")
+class PadToMultiple(keras.layers.Layer):
+    """Pads a picture at the bottom and on the right until a backbone can halve it evenly.
+
+    Args:
+        multiple: what height and width become a multiple of, such as 32.
+        value: what the new pixels hold.
+
+    Shape:
+        `[B, H, W, C]` to `[B, H', W', C]`, each rounded up to the multiple.
+    """
+
+    def __init__(self, multiple=32, *, value=127.0, **kwargs):
+        super().__init__(**kwargs)
+        self.multiple = multiple
+        self.value = value
+
+    def call(self, x):
+        _, height, width, _ = ops.shape(x)
+        # Pad by a number known in advance, then cut: the sizes may be known only at run time.
+        most = self.multiple - 1
+        padded = ops.pad(x, ((0, 0), (0, most), (0, most), (0, 0)), constant_values=self.value)
+        return padded[:, : self.round_up(height), : self.round_up(width)]
+
+    def round_up(self, size):
+        return None if size is None else -(-size // self.multiple) * self.multiple
+
+    def compute_output_shape(self, shape):
+        batch, height, width, channels = shape
+        return (batch, self.round_up(height), self.round_up(width), channels)
+
+    def get_config(self):
+        return super().get_config() | {"multiple": self.multiple, "value": self.value}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class CropTo(keras.layers.Layer):
+    """Cuts a map at the bottom and on the right to the height and width of another.
+
+    Shape:
+        `[x, reference]`, `[B, >=H, >=W, C]` and `[B, H, W, ...]`, to `[B, H, W, C]`.
+    """
+
+    def call(self, inputs):
+        x, reference = inputs
+        height, width = ops.shape(reference)[1:3]
+        return x[:, :height, :width]
+
+    def compute_output_shape(self, shapes):
+        x, reference = shapes
+        return (x[0], *reference[1:3], x[3])
+
+
+class InferenceMode(keras.layers.Layer):
+    """Calls a model with `training=False`, also while the model around it trains.
+
+    Writing `backbone(x, training=False)` while a functional model is built is not enough: since
+    Keras 3 the `training=True` of `fit` takes its place (keras-team/keras#20285).
+    """
+
+    def __init__(self, model, **kwargs):
+        super().__init__(**kwargs)
+        self.model = model
+
+    def build(self, shape):
+        """Does nothing: the model comes built."""
+
+    def compute_output_shape(self, shape):
+        return self.model.compute_output_shape(shape)
+
+    def call(self, x):
+        return self.model(x, training=False)
+
+
+@keras.saving.register_keras_serializable("seglib")
+class SegmentationModel(keras.Model):
+    """A backbone, a decoder and a head as one trainable model.
+
+    The backbone always runs in inference mode: its BatchNorm layers keep the statistics they were
+    trained with, also while their weights are fine-tuned. A few hundred pictures in small batches
+    would ruin them.
+
+    Args:
+        backbone: `keras.Model` from an image to `{"P1": …, "P5": …}`; see `seglib.models.backbone`.
+        decoder: layer from that dict to one feature map.
+        head: layer from that feature map to logits, such as `Head`.
+        train_statistics: let the backbone's BatchNorm statistics follow the data after all, as
+            a backbone that starts from random numbers needs.
+        input_shape: `(H, W, 3)`, each of H and W a number or `None`; by default the backbone's.
+            Pictures are padded to multiples of 32 for the backbone, and the logits are cut again.
+
+    Raises:
+        ValueError: if the backbone was built for sizes that are no multiples of 32.
+
+    Shape:
+        Image `[B, H, W, 3]`, values 0 to 255, to logits `[B, H, W, C]`, float32.
+
+    Example:
+        >>> parts = backbone(weights=None), UNetDecoder(), Head(3, upsampling=2)
+        >>> model = SegmentationModel(*parts)
+    """
+
+    def __init__(
+        self, backbone, decoder, head, *, train_statistics=False, input_shape=None, **kwargs
+    ):
+        height, width = backbone.input_shape[1:3]
+        if (height or 0) % 32 or (width or 0) % 32:
+            raise ValueError(
+                f"The backbone was built for pictures of {height} x {width} pixels, expected "
+                "multiples of 32 or None. Pass the size of the pictures as input_shape here."
+            )
+        image = keras.Input(input_shape or backbone.input_shape[1:], name="image")
+        padded = PadToMultiple(name="pad")(image)
+        features = backbone(padded) if train_statistics else InferenceMode(backbone)(padded)
+        # A layer casts what it takes: under mixed precision the crop must not round the logits.
+        logits = CropTo(name="crop", dtype="float32")([head(decoder(features)), image])
+        super().__init__(image, logits, **kwargs)
+        self.backbone = backbone
+        self.decoder = decoder
+        self.head = head
+        self.train_statistics = train_statistics
+
+    def unfreeze_backbone(self, first=None):
+        """Makes the backbone trainable; compile again afterwards.
+
+        Its BatchNorm layers stay as they are, scale and shift included, unless the model trains
+        their statistics: the convolutions can do the same, and the gradients of those two vectors
+        are sums over the largest maps, about a fifth of a fine-tuning step.
+
+        The first layers see the largest maps, too: leaving them frozen saves more time, and they
+        hold edges and colors that suit any picture.
+
+        Args:
+            first: name of the first layer that trains; those before it stay frozen. `None`
+                trains all.
+
+        Raises:
+            ValueError: if no layer has that name.
+        """
+        names = [layer.name for layer in self.backbone.layers]
+        if first is not None and first not in names:
+            raise ValueError(
+                f"The backbone has no layer {first!r}. Its layers are {', '.join(names)}."
+            )
+        self.backbone.trainable = True
+        start = 0 if first is None else names.index(first)
+        for position, layer in enumerate(self.backbone.layers):
+            norm = isinstance(layer, keras.layers.BatchNormalization)
+            if position < start or (norm and not self.train_statistics):
+                layer.trainable = False
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "backbone": serialize(self.backbone),
+            "decoder": serialize(self.decoder),
+            "head": serialize(self.head),
+            "train_statistics": self.train_statistics,
+            "input_shape": self.input_shape[1:],
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            part: keras.saving.deserialize_keras_object(config[part], custom_objects)
+            for part in ("backbone", "decoder", "head")
+        }
+        return cls(**(config | parts))

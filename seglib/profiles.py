@@ -1,0 +1,94 @@
+"""The one place that reads `SEGLIB_PROFILE` and `SEGLIB_WEIGHTS`."""
+
+import dataclasses
+import os
+
+VARIABLE = "SEGLIB_PROFILE"
+WEIGHTS_VARIABLE = "SEGLIB_WEIGHTS"
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """How much work a notebook does, and on which pictures.
+
+    Args:
+        name: `"sample"` or `"full"`.
+        real_data: whether the notebooks read the Oxford-IIIT Pets through TFDS
+            (`True`) or the drawn pets of `seglib.data.sample` (`False`).
+        backbone: the name of the models' backbone, see `seglib.models.backbone`.
+        weights: what `seglib.models.backbone` starts from: `"imagenet"`, the path of a weights
+            file, or `None`.
+        alpha: width multiplier of the backbone.
+        image_size: height and width of the pictures that a model sees, in pixels.
+        epochs: length of the main training run.
+        fine_tune_epochs: length of the run with the backbone unfrozen.
+        batch_size: pictures per step.
+    """
+
+    name: str
+    real_data: bool
+    backbone: str
+    weights: str | None
+    alpha: float
+    image_size: int
+    epochs: int
+    fine_tune_epochs: int
+    batch_size: int
+
+    @property
+    def data(self):
+        """The data module of this profile: `seglib.data.pets` or `seglib.data.sample`."""
+        from seglib.data import pets, sample
+
+        return pets if self.real_data else sample
+
+
+PROFILES = {
+    "sample": Profile(
+        name="sample",
+        real_data=False,
+        backbone="small",
+        weights=None,
+        alpha=1.0,
+        image_size=128,
+        epochs=14,
+        fine_tune_epochs=4,
+        batch_size=16,
+    ),
+    "full": Profile(
+        name="full",
+        real_data=True,
+        backbone="mobilenet_v2",
+        weights="imagenet",
+        alpha=1.0,
+        image_size=128,
+        epochs=12,
+        fine_tune_epochs=18,
+        batch_size=16,
+    ),
+}
+
+
+def active() -> Profile:
+    """Returns the profile that the environment variable `SEGLIB_PROFILE` names.
+
+    In the `full` profile `SEGLIB_WEIGHTS` may name a local weights file, for machines that cannot
+    download the ImageNet weights.
+
+    Returns:
+        The `Profile`; `"sample"` when the variable is unset or empty.
+
+    Raises:
+        ValueError: if the variable names no profile.
+    """
+    name = os.environ.get(VARIABLE) or "sample"
+    if name not in PROFILES:
+        raise ValueError(
+            f"{VARIABLE} is {name!r}, expected one of {', '.join(map(repr, PROFILES))}. "
+            "Unset it for the drawn pets, or set it to 'full' for the real ones."
+        )
+    profile = PROFILES[name]
+    weights = os.environ.get(WEIGHTS_VARIABLE)
+    if weights and profile.weights is not None:
+        profile = dataclasses.replace(profile, weights=weights)
+    return profile

@@ -1,0 +1,320 @@
+"""Measured results: reads and writes `results/*.json` and renders them as Markdown.
+
+The book's pages and the README show numbers only through `markdown_table`, so a number in prose
+cannot drift from the run that measured it. Standard library only: the book's build imports this
+module and must not wait for TensorFlow.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+
+DIRECTORY = pathlib.Path(__file__).resolve().parents[1] / "results"
+PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+MARKED = re.compile(
+    r"<!-- results:(?P<name>[\w-]+) -->(?:.*?(?P<end><!-- /results:(?P=name) -->))?", re.DOTALL
+)
+
+
+def path(name: str, *, directory: str | os.PathLike | None = None) -> pathlib.Path:
+    """Returns where the result called `name` is stored.
+
+    Args:
+        name: the file's name without `.json`, such as `"unet"`.
+        directory: the folder of results; the repository's own when `None`.
+
+    Returns:
+        The path of the file, which need not exist.
+    """
+    return pathlib.Path(directory or DIRECTORY) / f"{name}.json"
+
+
+def load(name: str, *, directory: str | os.PathLike | None = None) -> dict:
+    """Returns the measured result called `name`.
+
+    Args:
+        name: the file's name without `.json`, such as `"unet"`.
+        directory: the folder of results; the repository's own when `None`.
+
+    Returns:
+        The result: a dict with `task`, `data`, `device`, `versions`, `commit` and `runs`.
+
+    Raises:
+        FileNotFoundError: if it has not been measured.
+        ValueError: if the file holds no such result.
+    """
+    file = path(name, directory=directory)
+    if not file.exists():
+        known = sorted(other.stem for other in file.parent.glob("*.json"))
+        raise FileNotFoundError(f"{missing(name)} Other results: {', '.join(known) or 'none'}.")
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"results/{file.name} is not valid JSON ({error}), expected what `make results` "
+            "writes. Delete it and measure again."
+        ) from error
+    _check(result, f"results/{file.name}")
+    return result
+
+
+def save(name: str, result: dict, *, directory: str | os.PathLike | None = None) -> pathlib.Path:
+    """Writes a measured result, so that a killed run leaves the old file or the new one.
+
+    Args:
+        name: the file's name without `.json`.
+        result: the result, as `load` returns it.
+        directory: the folder of results; the repository's own when `None`.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: if `result` lacks a part that the pages show.
+    """
+    _check(result, "the result")
+    file = path(name, directory=directory)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".json.partial")
+    partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, file)
+    return file
+
+
+def markdown_table(result: dict) -> str:
+    """Returns one table row for each recipe and size, and a line that says what was measured.
+
+    "With mirror image" is the mean IoU of the mean of two predictions, the second of the mirrored
+    picture. Runs that differ in their seed alone share a row: the mean over the seeds, and for the
+    mean IoU the sample standard deviation.
+
+    Args:
+        result: the result, as `load` returns it.
+
+    Returns:
+        Markdown that both GitHub and the book render.
+
+    Raises:
+        ValueError: if `result` lacks a part that the table shows.
+    """
+    _check(result, "the result")
+    classes = list(result["runs"][0]["iou"])
+    header = ["Recipe", "Pixels", "Seeds", "Mean IoU", "with mirror image"]
+    header += [f"IoU {name}" for name in classes]
+    header += ["Pixel accuracy", "Training", "Processor time", "Parameters"]
+    lines = [_row(header), _row([":---", *["---:"] * (len(header) - 1)])]
+    lines += [_row(_cells(runs, classes)) for runs in _grouped(result["runs"])]
+    return "\n".join([*lines, "", provenance(result)])
+
+
+def provenance(result: dict) -> str:
+    """Returns a sentence each on the task, the data, the spread and the machine of a result.
+
+    Args:
+        result: the result, as `load` returns it.
+
+    Returns:
+        A paragraph of Markdown.
+    """
+    data = result["data"]
+    sentences = [
+        f"Task: {result['task']}.",
+        f"Data: {data['name']}, {data['train']} training and {data['test']} test pictures "
+        f"({data['note']}).",
+    ]
+    if any(len(runs) > 1 for runs in _grouped(result["runs"])):
+        sentences.append("Each row is the mean over its seeds; ± is the sample standard deviation.")
+    machine = result["device"]
+    parts = [f"{machine['cpu']} ({machine['cores']} cores)", *machine["gpu"]]
+    parts += [f"{package} {version}" for package, version in result["versions"].items()]
+    sentences.append(f"Measured on {', '.join(parts)}, at commit {result['commit'][:12]}.")
+    return " ".join(sentences)
+
+
+def missing(name: str) -> str:
+    """Returns the sentence that stands in for the table of a result that was not measured."""
+    return f"`results/{name}.json` does not exist yet: `make results` measures and writes it."
+
+
+def fill(text: str, *, directory: str | os.PathLike | None = None) -> str:
+    """Returns a Markdown text with the tables between its markers rendered anew.
+
+    Args:
+        text: holds any number of `<!-- results:NAME -->` … `<!-- /results:NAME -->`.
+        directory: the folder of results; the repository's own when `None`.
+
+    Returns:
+        The text; what stands outside of the markers is unchanged.
+
+    Raises:
+        ValueError: if a marker is not closed.
+    """
+
+    def render(match: re.Match) -> str:
+        name = match["name"]
+        if not match["end"]:
+            raise ValueError(
+                f"<!-- results:{name} --> has no end, expected <!-- /results:{name} --> after it. "
+                "Add the closing marker on a line of its own."
+            )
+        known = path(name, directory=directory).exists()
+        table = markdown_table(load(name, directory=directory)) if known else missing(name)
+        return f"<!-- results:{name} -->\n{table}\n{match['end']}"
+
+    return MARKED.sub(render, text)
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Returns the installed version of Python and of each package.
+
+    Args:
+        packages: names of distributions; one that is not installed is left out.
+
+    Returns:
+        A dict from the name to the version.
+    """
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device() -> dict[str, object]:
+    """Returns the processor, the number of its cores that this process may use, and the GPUs.
+
+    Returns:
+        A dict with `cpu`, `cores` and `gpu` (a list of names, empty without an NVIDIA driver).
+    """
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable else os.cpu_count()
+    return {"cpu": _cpu_name(), "cores": cores, "gpu": _gpu_names()}
+
+
+def commit(directory: str | os.PathLike | None = None) -> str:
+    """Returns the commit that is checked out, with `+changes` when tracked files differ from it.
+
+    Args:
+        directory: a folder of the repository; the one that holds seglib when `None`.
+
+    Returns:
+        The hash, or `"unknown"` outside a git repository.
+    """
+    where = pathlib.Path(directory or DIRECTORY.parent)
+    head = _output(["git", "-C", str(where), "rev-parse", "HEAD"])
+    if not head:
+        return "unknown"
+    changed = _output(["git", "-C", str(where), "status", "--porcelain", "--untracked-files=no"])
+    return head + ("+changes" if changed else "")
+
+
+def _check(result: dict, source: str) -> None:
+    wanted = {"task", "data", "device", "versions", "commit", "runs"}
+    missing = sorted(wanted - set(result))
+    if missing or not result["runs"]:
+        came = f"no {', '.join(missing)}" if missing else "no run in `runs`"
+        raise ValueError(
+            f"{source} has {came}, expected {', '.join(sorted(wanted))} with at least one run. "
+            "`make results` writes all of them."
+        )
+    for key in ("name", "train", "test", "note"):
+        if key not in result["data"]:
+            raise ValueError(
+                f"{source} has no data.{key}, expected the data set's name, its sizes and a note. "
+                "A table must say which pictures it was measured on."
+            )
+
+
+def _grouped(runs: list[dict]) -> list[list[dict]]:
+    groups: dict[tuple, list[dict]] = {}
+    for run in runs:
+        groups.setdefault((run["recipe"], run["image_size"]), []).append(run)
+    return list(groups.values())
+
+
+def _cells(runs: list[dict], classes: list[str]) -> list[str]:
+    def mean(values) -> float:
+        return statistics.fmean(values)
+
+    scores = [run["mean_iou"] for run in runs]
+    spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
+    return [
+        runs[0]["title"],
+        str(runs[0]["image_size"]),
+        str(len(runs)),
+        f"{mean(scores):.3f}{spread}",
+        f"{mean(run['mean_iou_mirrored'] for run in runs):.3f}",
+        *(f"{mean(run['iou'][name] for run in runs):.3f}" for name in classes),
+        f"{mean(run['pixel_accuracy'] for run in runs):.3f}",
+        _duration(mean(run["train_seconds"] for run in runs)),
+        _duration(mean(run["cpu_seconds"] for run in runs)),
+        f"{runs[0]['parameters'] / 1e6:.2f} M",
+    ]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s"
+
+
+def _cpu_name() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _gpu_names() -> list[str]:
+    return _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).splitlines()
+
+
+def _output(command: list[str]) -> str:
+    """Returns what a command prints, and nothing when it is missing, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def fill_page(page: pathlib.Path) -> str:
+    """Returns the text of a Markdown file or a notebook with its tables rendered anew.
+
+    Args:
+        page: a `.md` file, or an `.ipynb` file whose Markdown cells may hold markers.
+
+    Returns:
+        The whole file's new text.
+    """
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return fill(text)
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = fill("".join(cell["source"])).splitlines(keepends=True)
+    # as nbformat writes it
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    # `python -m seglib.results README.md` brings the tables of a page up to date.
+    for argument in sys.argv[1:]:
+        page = pathlib.Path(argument)
+        page.write_text(fill_page(page), encoding="utf-8")

@@ -1,0 +1,76 @@
+"""What every test shares: a quiet TensorFlow, one cache of drawn pets, the real pets if present.
+
+The variables are set before anything imports Keras, and the kernels that nbval starts inherit them.
+"""
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = "SEGLIB_CACHE_DIR"
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Figures are drawn in memory. Not through MPLBACKEND: a notebook's kernel must choose for itself.
+matplotlib.use("agg")
+
+
+def pytest_configure(config):
+    """Draws the pets once for all tests and notebooks of this run, and never from an older run."""
+    if CACHE not in os.environ:
+        config.drawn_pets = tempfile.mkdtemp(prefix="every-pixel-")
+        os.environ[CACHE] = config.drawn_pets
+    # pytest-cov has read it by now. nbval would read it too and measure inside the notebooks'
+    # kernels, which slows their training down, counts no unit test, and can hang.
+    config.option.cov_source = None
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "drawn_pets"):
+        shutil.rmtree(config.drawn_pets, ignore_errors=True)
+        del os.environ[CACHE]
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def load_tool():
+    """A function that loads a script of tools/ as a module, anew at each call."""
+
+    def load(name):
+        # The scripts import each other, as they can where one of them is run.
+        sys.path.insert(0, str(ROOT / "tools"))
+        try:
+            path = ROOT / "tools" / f"{name}.py"
+            spec = importlib.util.spec_from_file_location(f"tools_{name}", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.pop(0)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def real_pets():
+    """The folder of TFDS that holds the real Oxford-IIIT Pets; skips where there is none."""
+    named = os.environ.get("TFDS_DATA_DIR")
+    folder = Path(named) if named else ROOT.parent / "shared" / "tfds"
+    if not (folder / "oxford_iiit_pet").is_dir():
+        pytest.skip(
+            "the real pets are not here: neither TFDS_DATA_DIR nor ../shared/tfds holds "
+            "oxford_iiit_pet"
+        )
+    return folder

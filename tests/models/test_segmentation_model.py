@@ -1,0 +1,314 @@
+"""What backbone, decoder and head promise as one model; runs on any backend."""
+
+import keras
+import numpy as np
+import pytest
+
+from seglib.losses import CrossEntropy
+from seglib.metrics import MeanIoU
+from seglib.models import Head, SegmentationModel, UNetDecoder, small_backbone
+from seglib.models.segmentation_model import CropTo, PadToMultiple
+
+to_numpy = keras.ops.convert_to_numpy
+
+
+def build(*, train_statistics=False, dropout=0.0, input_shape=None):
+    """A model of a few thousand weights, whose BatchNorm statistics are not the initial ones."""
+    keras.utils.set_random_seed(3)
+    model = SegmentationModel(
+        small_backbone(alpha=0.25),
+        UNetDecoder((8, 8, 8, 8), skip_filters=(4, 4, 4, 4), dropout=dropout, name="decoder"),
+        Head(3, upsampling=2, name="head"),
+        train_statistics=train_statistics,
+        input_shape=input_shape,
+        name="tiny",
+    )
+    rng = np.random.default_rng(0)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return model
+
+
+def pixels(height=32, width=64, batch=2):
+    return np.random.default_rng(1).integers(0, 256, (batch, height, width, 3)).astype("uint8")
+
+
+def labels(images):
+    """A task that can be learned: is a pixel mostly red, green or blue?"""
+    return images.argmax(-1).astype("uint8")
+
+
+def backbone_state(model):
+    return {v.path: to_numpy(v).copy() for v in model.backbone.variables}
+
+
+def train(model):
+    images = pixels(batch=4)
+    # Two steps are not worth the time that TensorFlow takes to trace a graph; JAX is the reverse.
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        CrossEntropy(),
+        metrics=[MeanIoU(3)],
+        run_eagerly=keras.backend.backend() == "tensorflow",
+    )
+    model.fit(images, labels(images), batch_size=4, epochs=2, verbose=0)
+
+
+def changed(before, model):
+    """Names of the backbone's variables that differ, as (statistics, the rest)."""
+    after = backbone_state(model)
+    names = {name for name in before if not np.array_equal(before[name], after[name])}
+    statistics = {name for name in names if "moving" in name}
+    return statistics, names - statistics
+
+
+# --- input and output -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+@pytest.mark.parametrize("height, width", [(32, 64), (33, 31), (97, 131), (30, 1)])
+def test_logits_have_the_size_of_the_picture(model, height, width):
+    images = pixels(height, width)
+    logits = model.predict(images, verbose=0)
+    assert logits.shape == (2, height, width, 3) and logits.dtype == "float32"
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("input_shape", [(50, 70, 3), (None, 70, 3)])
+def test_a_size_that_is_known_in_advance(model, input_shape):
+    # The same weights give the same logits, whatever is known when the model is built.
+    fixed = build(input_shape=input_shape)
+    assert fixed.output_shape == (None, *input_shape[:2], 3)
+    images = pixels(50, 70)
+    np.testing.assert_allclose(
+        fixed.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-4
+    )
+
+
+def test_a_backbone_that_was_built_for_an_odd_size():
+    parts = UNetDecoder((4, 4, 4, 4)), Head(3, upsampling=2)
+    with pytest.raises(ValueError, match="pictures of 50 x 64 pixels, expected multiples of 32"):
+        SegmentationModel(small_backbone(alpha=0.25, input_shape=(50, 64, 3)), *parts)
+
+
+def test_a_picture_of_any_size_is_its_padded_picture_cut(model):
+    images = pixels(50, 70)
+    padded = np.pad(images, [(0, 0), (0, 14), (0, 26), (0, 0)], constant_values=127)
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0),
+        model.predict(padded, verbose=0)[:, :50, :70],
+        atol=1e-4,
+    )
+
+
+def test_uint8_and_float_pixels_are_the_same(model):
+    images = pixels()
+    np.testing.assert_array_equal(
+        model.predict(images, verbose=0), model.predict(images.astype("float32"), verbose=0)
+    )
+
+
+@pytest.mark.parametrize("train_statistics", [False, True])
+def test_calling_the_model_predicts(train_statistics):
+    # Some Keras layers turn training on for those after them when a model is called directly.
+    model = build(train_statistics=train_statistics, dropout=0.5)
+    images = pixels()
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(to_numpy(model(images)), expected, atol=1e-4)
+    np.testing.assert_allclose(to_numpy(model(images, training=False)), expected, atol=1e-4)
+    # In training, dropout and the decoder's BatchNorm make a difference.
+    assert np.abs(to_numpy(model(images, training=True)) - expected).max() > 0.1
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_logits_are_float32_under_mixed_precision(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = build()
+    finally:
+        keras.config.set_dtype_policy(before)
+    low = policy.removeprefix("mixed_")
+    assert model.decoder.compute_dtype == model.backbone.layers[-1].compute_dtype == low
+    logits = model.predict(pixels(40, 33), verbose=0)
+    assert logits.shape == (2, 40, 33, 3) and logits.dtype == "float32"
+    # They were never rounded to 16 bits on the way out.
+    rounded = to_numpy(keras.ops.cast(keras.ops.cast(logits, low), "float32"))
+    assert (rounded != logits).mean() > 0.5
+    # And they are those of full precision, but for rounding inside.
+    full = build().predict(pixels(40, 33), verbose=0)
+    assert np.corrcoef(full.ravel(), logits.ravel())[0, 1] > 0.99
+
+
+# --- what trains ------------------------------------------------------------------------------
+
+
+def test_a_frozen_backbone_does_not_change_at_all():
+    model = build()
+    model.backbone.trainable = False
+    before, head = backbone_state(model), to_numpy(model.head.classify.kernel).copy()
+    train(model)
+    assert changed(before, model) == (set(), set())
+    assert not np.array_equal(head, to_numpy(model.head.classify.kernel))
+
+
+def test_a_frozen_backbone_keeps_its_statistics_even_if_they_may_train():
+    model = build(train_statistics=True)
+    model.backbone.trainable = False
+    before = backbone_state(model)
+    train(model)
+    assert changed(before, model) == (set(), set())
+
+
+def test_fine_tuning_changes_kernels_and_not_statistics():
+    model = build()
+    model.backbone.trainable = True
+    before = backbone_state(model)
+    train(model)
+    statistics, rest = changed(before, model)
+    assert not statistics
+    assert rest == {name for name in before if "moving" not in name}
+
+
+def test_a_backbone_from_random_numbers_trains_its_statistics():
+    model = build(train_statistics=True)
+    before = backbone_state(model)
+    train(model)
+    assert changed(before, model) == (
+        {name for name in before if "moving" in name},
+        {name for name in before if "moving" not in name},
+    )
+
+
+def test_unfreezing_leaves_batch_norm_alone():
+    model = build()
+    model.backbone.trainable = False
+    model.unfreeze_backbone()
+    before = backbone_state(model)
+    train(model)
+    assert changed(before, model) == (set(), {name for name in before if "kernel" in name})
+
+
+def test_unfreezing_from_a_layer_on():
+    model = build()
+    model.backbone.trainable = False
+    model.unfreeze_backbone(first="level4_down_conv")
+    before = backbone_state(model)
+    train(model)
+    _, rest = changed(before, model)
+    assert {name.split("/")[-2] for name in rest} == {
+        f"level{n}_{step}_conv" for n in (4, 5) for step in ("down", "keep")
+    }
+
+
+def test_unfreezing_a_model_that_trains_its_statistics_includes_batch_norm():
+    model = build(train_statistics=True)
+    model.backbone.trainable = False
+    model.unfreeze_backbone()
+    before = backbone_state(model)
+    train(model)
+    assert set().union(*changed(before, model)) == set(before)
+
+
+def test_unfreezing_from_a_layer_that_is_not_there():
+    with pytest.raises(ValueError, match="no layer 'conv9'. Its layers are image, "):
+        build().unfreeze_backbone(first="conv9")
+
+
+def test_it_learns_an_easy_task():
+    # Blocks of one color: a model that cannot learn this is broken somewhere.
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 3, (8, 4, 4)).repeat(8, 1).repeat(8, 2)
+    images = np.where(np.eye(3, dtype=bool)[blocks], 220, 40).astype("uint8")
+    model = build(train_statistics=True)
+    model.compile(keras.optimizers.Adam(0.02), CrossEntropy(), metrics=[MeanIoU(3)])
+    history = model.fit(images, blocks, batch_size=4, epochs=10, verbose=0).history
+    assert history["mean_iou"][-1] > 0.8 > history["mean_iou"][0]
+
+
+# --- saving -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train_statistics", [False, True])
+def test_a_saved_model_comes_back_whole(tmp_path, train_statistics):
+    model = build(train_statistics=train_statistics, dropout=0.3)
+    model.backbone.trainable = False
+    path = tmp_path / "model.keras"
+    model.save(path)
+    copy = keras.saving.load_model(path)
+    assert type(copy) is SegmentationModel and copy is not model
+    assert copy.input_shape == model.input_shape
+    assert copy.name == "tiny" and copy.train_statistics is train_statistics
+    assert type(copy.decoder) is UNetDecoder and copy.decoder.dropout == 0.3
+    assert type(copy.head) is Head and copy.head.num_classes == 3
+    assert not copy.backbone.trainable and len(copy.trainable_variables) == len(
+        model.trainable_variables
+    )
+    images = pixels(41, 37)
+    np.testing.assert_array_equal(copy.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+def test_partly_frozen_survives_saving(tmp_path):
+    model = build()
+    model.unfreeze_backbone(first="level4_down_conv")
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    trainable = [v.path for v in model.backbone.trainable_variables]
+    assert [v.path for v in copy.backbone.trainable_variables] == trainable
+    assert 0 < len(trainable) < len(model.backbone.variables)
+
+
+def test_a_compiled_model_is_saved_with_loss_and_metrics(tmp_path):
+    model = build()
+    train(model)
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    images = pixels(batch=4)
+    scores = [
+        m.evaluate(images, labels(images), verbose=0, return_dict=True) for m in (model, copy)
+    ]
+    assert scores[0] == pytest.approx(scores[1]) and set(scores[0]) == {"loss", "mean_iou"}
+
+
+# --- the parts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("height, width", [(64, 96), (33, 95), (1, 32)])
+def test_padding_is_numpys(height, width):
+    x = np.random.default_rng(0).normal(size=(1, height, width, 2)).astype("float32")
+    rows, columns = -height % 32, -width % 32
+    expected = np.pad(x, [(0, 0), (0, rows), (0, columns), (0, 0)], constant_values=127)
+    np.testing.assert_array_equal(to_numpy(PadToMultiple(32)(x)), expected)
+
+
+def test_padding_and_cropping_are_symbolic_too():
+    x = keras.KerasTensor((None, None, 33, 3))
+    padded = PadToMultiple(32)(x)
+    assert tuple(padded.shape) == (None, None, 64, 3)
+    assert tuple(CropTo()([padded, x]).shape) == (None, None, 33, 3)
+
+
+def test_cropping_keeps_the_top_left():
+    x = np.arange(2 * 4 * 5).reshape(1, 4, 5, 2).astype("float32")
+    reference = np.zeros((1, 3, 2, 7), "float32")
+    np.testing.assert_array_equal(to_numpy(CropTo()([x, reference])), x[:, :3, :2])
+
+
+def test_the_head_is_a_linear_map_a_pixel_then_upsampling():
+    head = Head(4, upsampling=1)
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 6)).astype("float32")
+    head(x)
+    kernel, bias = (to_numpy(w) for w in head.classify.weights)
+    np.testing.assert_allclose(to_numpy(head(x)), x @ kernel[0, 0] + bias, atol=1e-5)
+    assert Head(4, upsampling=2)(x).shape == (2, 6, 10, 4)
+
+
+@pytest.mark.parametrize("num_classes", [1, 0, -3])
+def test_at_least_two_classes(num_classes):
+    with pytest.raises(ValueError, match=f"num_classes is {num_classes}, expected at least 2"):
+        Head(num_classes)

@@ -1,0 +1,49 @@
+"""The one place that reads SEGLIB_PROFILE."""
+
+import dataclasses
+
+import pytest
+
+from seglib import profiles
+from seglib.data import pets, sample
+
+
+@pytest.mark.parametrize(
+    "value, name", [(None, "sample"), ("", "sample"), ("sample", "sample"), ("full", "full")]
+)
+def test_the_variable_names_the_profile(value, name, monkeypatch):
+    monkeypatch.delenv("SEGLIB_PROFILE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SEGLIB_PROFILE", value)
+    assert profiles.active().name == name
+
+
+@pytest.mark.parametrize("value", ["Full", "fast", " sample", "0"])
+def test_another_value_is_refused_and_the_right_ones_named(value, monkeypatch):
+    monkeypatch.setenv("SEGLIB_PROFILE", value)
+    with pytest.raises(ValueError, match="SEGLIB_PROFILE is .*'sample', 'full'") as raised:
+        profiles.active()
+    assert repr(value) in str(raised.value)
+
+
+def test_sample_needs_neither_network_nor_real_data():
+    profile = profiles.PROFILES["sample"]
+    assert profile.data is sample and profile.weights is None and not profile.real_data
+
+
+def test_full_reads_the_real_pets_from_real_weights():
+    profile = profiles.PROFILES["full"]
+    assert profile.data is pets and profile.weights == "imagenet" and profile.real_data
+
+
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_a_profile_can_be_trained(name):
+    profile = profiles.PROFILES[name]
+    assert profile.name == name
+    assert profile.image_size % 32 == 0  # five halvings without padding
+    assert min(profile.epochs, profile.fine_tune_epochs, profile.batch_size) >= 1
+
+
+def test_a_profile_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profiles.PROFILES["sample"].epochs = 1

@@ -1,0 +1,206 @@
+"""Measured results: the table says what the file says, and the README shows that table."""
+
+import copy
+import json
+import runpy
+import subprocess
+import sys
+
+import pytest
+
+from seglib import results
+
+RESULT = {
+    "task": "three classes of pixels",
+    "data": {"name": "Pets", "train": 653, "test": 308, "note": "653/308 subset"},
+    "device": {"cpu": "A processor", "cores": 2, "gpu": []},
+    "versions": {"python": "3.11.0", "keras": "3.15.1"},
+    "commit": "0123456789abcdef",
+    "runs": [],
+}
+
+
+def run(recipe="light", seed=0, **changes):
+    made = {
+        "recipe": recipe,
+        "title": f"The {recipe} one",
+        "image_size": 128,
+        "epochs": 20,
+        "seed": seed,
+        "train_seconds": 600.0,
+        "cpu_seconds": 1115.0,
+        "parameters": 2_214_000,
+        "pixel_accuracy": 0.9,
+        "iou": {"pet": 0.8, "background": 0.9, "border": 0.4},
+        "mean_iou": 0.7,
+        "mean_iou_mirrored": 0.71,
+        "curves": {},
+    }
+    return made | changes
+
+
+def result(*runs):
+    return copy.deepcopy(RESULT) | {"runs": list(runs)}
+
+
+def rows(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_table_has_the_measured_numbers():
+    header, _, row = rows(results.markdown_table(result(run())))
+    assert dict(zip(header, row, strict=True)) == {
+        "Recipe": "The light one",
+        "Pixels": "128",
+        "Seeds": "1",
+        "Mean IoU": "0.700",
+        "with mirror image": "0.710",
+        "IoU pet": "0.800",
+        "IoU background": "0.900",
+        "IoU border": "0.400",
+        "Pixel accuracy": "0.900",
+        "Training": "10 min 00 s",
+        "Processor time": "18 min 35 s",
+        "Parameters": "2.21 M",
+    }
+
+
+def test_seeds_share_a_row_with_their_mean_and_sample_deviation():
+    runs = [run(seed=seed, mean_iou=score) for seed, score in enumerate((0.70, 0.72, 0.74))]
+    header, _, row = rows(results.markdown_table(result(*runs)))
+    # By hand: the mean is 0.72, the squares are 0.0004 + 0 + 0.0004, over 2, and its root 0.02.
+    assert row[header.index("Mean IoU")] == "0.720 ± 0.020"
+    assert row[header.index("Seeds")] == "3"
+
+
+def test_recipes_and_sizes_have_their_own_rows_in_the_order_of_the_file():
+    runs = [run("b"), run("a"), run("b", image_size=256), run("a", seed=1)]
+    _, _, *body = rows(results.markdown_table(result(*runs)))
+    assert [row[:3] for row in body] == [
+        ["The b one", "128", "1"],
+        ["The a one", "128", "2"],
+        ["The b one", "256", "1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(59.6, "1 min 00 s"), (61, "1 min 01 s"), (3725, "62 min 05 s")]
+)
+def test_a_time_is_in_minutes_and_seconds(seconds, words):
+    header, _, row = rows(results.markdown_table(result(run(train_seconds=seconds))))
+    assert row[header.index("Training")] == words
+
+
+def test_a_table_always_says_on_which_pictures_and_on_what_machine():
+    text = results.markdown_table(result(run()))
+    for part in ("653/308 subset", "A processor (2 cores)", "keras 3.15.1", "0123456789ab"):
+        assert part in text
+
+
+@pytest.mark.parametrize("part", ["task", "data", "device", "versions", "commit", "runs"])
+def test_a_result_without_a_part_is_refused(part, tmp_path):
+    broken = result(run())
+    del broken[part]
+    with pytest.raises(ValueError, match=part):
+        results.markdown_table(broken)
+    with pytest.raises(ValueError, match=part):
+        results.save("broken", broken, directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_without_runs_or_without_its_note_is_refused():
+    with pytest.raises(ValueError, match="no run"):
+        results.markdown_table(result())
+    anonymous = result(run())
+    del anonymous["data"]["note"]
+    with pytest.raises(ValueError, match="data.note"):
+        results.markdown_table(anonymous)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    file = results.save("unet", result(run()), directory=tmp_path / "new")
+    assert results.load("unet", directory=tmp_path / "new") == result(run())
+    assert [other.name for other in file.parent.iterdir()] == ["unet.json"]
+
+
+def test_a_missing_and_a_damaged_file_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"results/unet\.json.*make results"):
+        results.load("unet", directory=tmp_path)
+    (tmp_path / "unet.json").write_text('{"task": ')
+    with pytest.raises(ValueError, match=r"unet\.json is not valid JSON"):
+        results.load("unet", directory=tmp_path)
+
+
+def test_tables_are_filled_in_between_their_markers_alone(tmp_path):
+    results.save("unet", result(run()), directory=tmp_path)
+    page = "before\n<!-- results:unet -->\nold\n<!-- /results:unet -->\nafter\n"
+    filled = results.fill(page, directory=tmp_path)
+    assert filled.startswith("before\n<!-- results:unet -->\n| Recipe |")
+    assert filled.endswith("\n<!-- /results:unet -->\nafter\n")
+    assert "old" not in filled
+    assert results.fill(filled, directory=tmp_path) == filled
+
+
+def test_a_table_that_was_not_measured_says_so(tmp_path):
+    page = "<!-- results:unet --><!-- /results:unet -->"
+    assert "make results" in results.fill(page, directory=tmp_path)
+
+
+def test_run_as_a_program_it_fills_in_a_page(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- results:no-such -->\nold\n<!-- /results:no-such -->\n")
+    monkeypatch.setattr(sys, "argv", ["results", str(page)])
+    runpy.run_path(results.__file__, run_name="__main__")
+    assert "`results/no-such.json` does not exist yet" in page.read_text()
+
+
+def test_an_open_marker_is_refused():
+    with pytest.raises(ValueError, match="no end"):
+        results.fill("<!-- results:unet -->\n| a table |")
+
+
+def test_versions_leave_out_what_is_not_installed():
+    found = results.versions(("pytest", "no-such-package"))
+    assert found["pytest"] == pytest.__version__
+    assert set(found) == {"python", "pytest"}
+
+
+def test_the_device_is_described_in_plain_json():
+    described = results.device()
+    assert json.loads(json.dumps(described)) == described
+    assert described["cpu"] and described["cores"] >= 1
+
+
+def test_a_commit_is_unknown_outside_of_a_repository(tmp_path):
+    assert results.commit(tmp_path) == "unknown"
+
+
+def test_a_commit_tells_of_changes(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *identity, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    assert results.commit(tmp_path) == "unknown"
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD")
+    assert results.commit(tmp_path) == head
+    (tmp_path / "a").write_text("2")
+    assert results.commit(tmp_path) == f"{head}+changes"
+
+
+@pytest.mark.parametrize("name", ["README.md", "notebooks/02_unet.ipynb"])
+def test_a_page_shows_the_measured_results(root, name):
+    page = root / name
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- results:unet -->" in text, f"{name} shows no results"
+    assert results.fill_page(page) == text, f"run `python -m seglib.results {name}`"
