@@ -394,7 +394,9 @@ def test_detection_of_a_gpu(load_tool, tmp_path, monkeypatch, wish, program, exp
 
 def test_help_is_the_default_and_has_a_line_for_each_command():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    answer = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # Below `make test` make would also say which directory it enters.
+    command = ["make", "--no-print-directory"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[1] for line in answer.stdout.splitlines()] == targets
     assert all(len(line.split()) > 3 for line in answer.stdout.splitlines())
 
