@@ -102,7 +102,7 @@ RECIPES = {
         "U-Net, light decoder, fine-tuned",
         (
             Stage(epochs=3, learning_rate=2e-3, share=0.25),
-            Stage(epochs=22, learning_rate=6e-4, first="block_3_expand", warmup=1),
+            Stage(epochs=20, learning_rate=6e-4, first="block_3_expand", warmup=1),
         ),
         class_weights=BORDER_WEIGHTS,
     ),
