@@ -1,0 +1,291 @@
+"""Trains recipes on the real pets and writes what they score to results/*.json.
+
+The scripts `train_*.py` each describe one experiment in these terms and hand it to `main`. A run
+that the file already holds is not run again, so a killed measurement goes on where it was (after
+the last finished epoch). It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and
+ImageNet weights (downloaded by Keras, or SEGLIB_WEIGHTS).
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+from seglib import results
+from seglib.callbacks import Resume
+from seglib.data import augment, pets, pipeline
+from seglib.losses import CrossEntropy
+from seglib.metrics import MeanIoU
+from seglib.metrics.confusion import iou_per_class
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One call of `fit`.
+
+    Args:
+        epochs: how many.
+        learning_rate: the highest rate; it falls to 1% on a cosine.
+        first: the first trainable layer of the backbone, or `None` for a frozen one.
+        image_size: in pixels.
+        warmup: epochs over which the rate rises.
+        share: share of the cosine that is run through, below 1 for a stage that others follow.
+    """
+
+    epochs: int
+    learning_rate: float
+    first: str | None = None
+    image_size: int = 128
+    warmup: int = 0
+    share: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How one model is built and trained.
+
+    Args:
+        title: what the tables call it.
+        stages: what is done in turn.
+        decoder: see `seglib.models.unet`.
+        augment: a name in `AUGMENT`.
+        batch_size: pictures per step.
+        class_weights: for `CrossEntropy`.
+        plain_adam: Adam at a constant rate, as in the tutorial, in place of AdamW on a cosine.
+        weight_decay: of AdamW.
+        start: a recipe of the same seed whose weights this one starts from; its epochs and its
+            time are added.
+    """
+
+    title: str
+    stages: tuple[Stage, ...]
+    decoder: str = "light"
+    augment: str = "standard"
+    batch_size: int = 16
+    class_weights: tuple[float, ...] | None = None
+    plain_adam: bool = False
+    weight_decay: float = 0.01
+    start: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Recipes that are measured together and share a file of results.
+
+    Args:
+        name: of the file, without `.json`.
+        recipes: what is trained, by name; a recipe stands after the one that it starts from.
+        build: makes the model of a recipe for pictures of a size.
+        loss: makes the loss of a recipe.
+        metrics: further metrics, made anew for each run; their results stand under their names.
+        keep_weights: whether the weights of a finished run are kept in `runs/`.
+    """
+
+    name: str
+    recipes: Mapping[str, Recipe]
+    build: Callable[[Recipe, int], keras.Model]
+    loss: Callable[[Recipe], keras.losses.Loss] = lambda recipe: CrossEntropy(recipe.class_weights)
+    metrics: Callable[[], list[keras.metrics.Metric]] = list
+    keep_weights: bool = True
+
+    def weights_path(self, name, seed):
+        """Returns where the weights of a finished run lie."""
+        return self.folder / f"{name}-{seed}.weights.h5"
+
+    @property
+    def folder(self):
+        """States and weights, not committed."""
+        return ROOT / "runs" / self.name
+
+    def settings(self, name):
+        """Returns a recipe, and those it starts from, as plain JSON; `None` if it is unknown."""
+        if name not in self.recipes:
+            return None
+        recipe = dataclasses.asdict(self.recipes[name])
+        if recipe["start"]:
+            recipe["start_settings"] = self.settings(recipe["start"])
+        return json.loads(json.dumps(recipe))
+
+
+def weights():
+    """Returns the pretrained weights that the environment names, or ImageNet's from Keras."""
+    return os.environ.get("SEGLIB_WEIGHTS", "imagenet")
+
+
+AUGMENT = {"flip": augment.flip_only(), "standard": augment.standard()}
+
+
+def main(experiment, description):
+    """Runs what is missing of an experiment, as the command line asks."""
+    parser = argparse.ArgumentParser(description=description)
+    recipes = list(experiment.recipes)
+    parser.add_argument("--recipes", nargs="+", default=recipes, choices=recipes)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    arguments = parser.parse_args()
+    data = describe_data()
+    for seed in arguments.seeds:  # all recipes of a seed in turn, so that a busy hour hits all
+        for name in arguments.recipes:
+            runs = finished(experiment, data)
+            if not any((r["recipe"], r["seed"]) == (name, seed) for r in runs):
+                runs.append(run(experiment, name, seed, runs))
+                save(experiment, data, runs)
+
+
+def describe_data():
+    """Returns what the results file says of the data; the fingerprint covers every byte."""
+    splits = {split: pets.records(split) for split in ("trainval", "test")}
+    sizes = {split: int(records.cardinality()) for split, records in splits.items()}
+    subset = (sizes["trainval"], sizes["test"]) != (3680, 3669)
+    return {
+        "name": "Oxford-IIIT Pets",
+        "train": sizes["trainval"],
+        "test": sizes["test"],
+        "fingerprint": pipeline.fingerprint(*splits.values()),
+        "note": f"{sizes['trainval']}/{sizes['test']} subset" if subset else "the full set",
+    }
+
+
+def finished(experiment, data):
+    """Returns the runs of the results file that were made with this data and today's recipes."""
+    if not results.path(experiment.name).exists():
+        return []
+    result = results.load(experiment.name)
+    if result["data"]["fingerprint"] != data["fingerprint"]:
+        raise SystemExit(
+            f"results/{experiment.name}.json was measured on other data. Move it away to measure "
+            "on yours."
+        )
+    return [r for r in result["runs"] if r["settings"] == experiment.settings(r["recipe"])]
+
+
+def save(experiment, data, runs):
+    """Writes the results file; runs stay in the order of the recipes."""
+    order = list(experiment.recipes)
+    result = {
+        "task": "three classes of pixels on the Oxford-IIIT Pets",
+        "data": data,
+        "device": results.device(),
+        "versions": results.versions(),
+        "commit": results.commit(),
+        "runs": sorted(runs, key=lambda r: (order.index(r["recipe"]), r["seed"])),
+    }
+    results.save(experiment.name, result)
+
+
+def run(experiment, name, seed, runs):
+    """Trains one recipe with one seed and returns its entry of the results file."""
+    recipe = experiment.recipes[name]
+    keras.utils.set_random_seed(seed)
+    size = recipe.stages[0].image_size
+    model = experiment.build(recipe, size)
+    wall, cpu, losses = 0.0, 0.0, []
+    if recipe.start:
+        model.load_weights(experiment.weights_path(recipe.start, seed))
+        [before] = [r for r in runs if (r["recipe"], r["seed"]) == (recipe.start, seed)]
+        wall, cpu = before["train_seconds"], before["cpu_seconds"]
+        losses = before["curves"]["loss"]
+    states = [experiment.folder / f"{name}-{seed}-{n}" for n in range(len(recipe.stages))]
+    for stage, folder in zip(recipe.stages, states, strict=True):
+        loss = experiment.loss(recipe)
+        stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, seed, folder)
+        wall, cpu = wall + stage_wall, cpu + stage_cpu
+        losses = losses + [round(v, 5) for v in stage_losses]
+    if experiment.keep_weights:
+        model.save_weights(experiment.weights_path(name, seed))
+    for folder in states:
+        shutil.rmtree(folder)
+    entry = {
+        "recipe": name,
+        "title": recipe.title,
+        "image_size": size,
+        "epochs": len(losses),
+        "seed": seed,
+        "train_seconds": round(wall, 1),
+        "cpu_seconds": round(cpu, 1),
+        "parameters": model.count_params(),
+        **score(model, size, experiment.metrics()),
+        "curves": {"loss": losses},
+        "settings": experiment.settings(name),
+    }
+    print(f"{name}, seed {seed}: mean IoU {entry['mean_iou']:.4f} after {wall:.0f} s", flush=True)
+    return entry
+
+
+def fit(model, loss, recipe, stage, seed, folder):
+    """Runs one stage; returns its losses and what it took in wall and processor seconds.
+
+    The times of a stage that was killed and resumed count from the resumption only.
+    """
+    train = pets.load(
+        "trainval",
+        image_size=stage.image_size,
+        batch_size=recipe.batch_size,
+        augment=AUGMENT[recipe.augment],
+        seed=seed,
+    )
+    if stage.first is not None:
+        model.unfreeze_backbone(stage.first)
+    model.compile(optimizer(recipe, stage, len(train)), loss)
+    wall, cpu = time.perf_counter(), processor_seconds()
+    history = model.fit(
+        train, epochs=stage.epochs, shuffle=False, verbose=0, callbacks=[Resume(folder, train)]
+    )
+    wall, cpu = time.perf_counter() - wall, processor_seconds() - cpu
+    return history.history["loss"], wall, cpu
+
+
+def optimizer(recipe, stage, steps):
+    """Returns Adam as in the tutorial, or AdamW on a cosine."""
+    if recipe.plain_adam:
+        return keras.optimizers.Adam(stage.learning_rate)
+    warmup = stage.warmup * steps
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else stage.learning_rate,
+        decay_steps=int((stage.epochs * steps - warmup) / stage.share),
+        alpha=0.01,
+        warmup_target=stage.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
+
+
+def score(model, image_size, more=()):
+    """Returns the scores on the test pictures, from one confusion matrix over all of them.
+
+    `mean_iou_mirrored` is that of the mean of two predictions: the picture's, and its mirror
+    image's, mirrored back. The other metrics see the picture's alone.
+    """
+    metric, mirrored = MeanIoU(len(pets.CLASSES)), MeanIoU(len(pets.CLASSES))
+    for images, masks in pets.load("test", image_size=image_size):
+        logits = model.predict_on_batch(images)
+        for one in (metric, *more):
+            one.update_state(masks, logits)
+        turned = model.predict_on_batch(images[:, :, ::-1])[:, :, ::-1]
+        mirrored.update_state(masks, (logits + turned) / 2)
+    counts = metric.counts()
+    iou = iou_per_class(metric.matrix())
+    return {
+        "pixel_accuracy": round(float(counts.trace() / counts.sum()), 5),
+        "iou": {c: round(float(v), 5) for c, v in zip(pets.CLASSES, iou, strict=True)},
+        "mean_iou": round(float(metric.result()), 5),
+        "mean_iou_mirrored": round(float(mirrored.result()), 5),
+        **{one.name: round(float(one.result()), 5) for one in more},
+        "confusion": counts.tolist(),
+    }
+
+
+def processor_seconds():
+    """Returns the processor time that this process has used, on all cores."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
