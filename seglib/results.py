@@ -16,6 +16,12 @@ import subprocess
 import sys
 
 DIRECTORY = pathlib.Path(__file__).resolve().parents[1] / "results"
+# Scores that a run may have beside the mean IoU; a table has a column if all its runs do.
+MORE_SCORES = {
+    "mean_iou_mirrored": "with mirror image",
+    "boundary_f1": "Boundary F1",
+    "boundary_iou": "Boundary IoU",
+}
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 MARKED = re.compile(
     r"<!-- results:(?P<name>[\w-]+) -->(?:.*?(?P<end><!-- /results:(?P=name) -->))?", re.DOTALL
@@ -91,8 +97,8 @@ def markdown_table(result: dict) -> str:
     """Returns one table row for each recipe and size, and a line that says what was measured.
 
     "With mirror image" is the mean IoU of the mean of two predictions, the second of the mirrored
-    picture. Runs that differ in their seed alone share a row: the mean over the seeds, and for the
-    mean IoU the sample standard deviation.
+    picture. Runs that differ in their seed alone share a row: the mean over the seeds, and the sample
+    standard deviation of the mean IoU and the boundary scores.
 
     Args:
         result: the result, as `load` returns it.
@@ -105,11 +111,12 @@ def markdown_table(result: dict) -> str:
     """
     _check(result, "the result")
     classes = list(result["runs"][0]["iou"])
-    header = ["Recipe", "Pixels", "Seeds", "Mean IoU", "with mirror image"]
+    more = {k: v for k, v in MORE_SCORES.items() if all(k in run for run in result["runs"])}
+    header = ["Recipe", "Pixels", "Seeds", "Mean IoU", *more.values()]
     header += [f"IoU {name}" for name in classes]
     header += ["Pixel accuracy", "Training", "Processor time", "Parameters"]
     lines = [_row(header), _row([":---", *["---:"] * (len(header) - 1)])]
-    lines += [_row(_cells(runs, classes)) for runs in _grouped(result["runs"])]
+    lines += [_row(_cells(runs, classes, more)) for runs in _grouped(result["runs"])]
     return "\n".join([*lines, "", provenance(result)])
 
 
@@ -240,18 +247,20 @@ def _grouped(runs: list[dict]) -> list[list[dict]]:
     return list(groups.values())
 
 
-def _cells(runs: list[dict], classes: list[str]) -> list[str]:
+def _cells(runs: list[dict], classes: list[str], more: dict[str, str]) -> list[str]:
     def mean(values) -> float:
         return statistics.fmean(values)
 
-    scores = [run["mean_iou"] for run in runs]
-    spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
+    def with_spread(score: str) -> str:
+        values = [run[score] for run in runs]
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        return f"{mean(values):.3f}{spread}"
+
     return [
         runs[0]["title"],
         str(runs[0]["image_size"]),
         str(len(runs)),
-        f"{mean(scores):.3f}{spread}",
-        f"{mean(run['mean_iou_mirrored'] for run in runs):.3f}",
+        *(with_spread(score) for score in ("mean_iou", *more)),
         *(f"{mean(run['iou'][name] for run in runs):.3f}" for name in classes),
         f"{mean(run['pixel_accuracy'] for run in runs):.3f}",
         _duration(mean(run["train_seconds"] for run in runs)),

@@ -74,6 +74,16 @@ def test_seeds_share_a_row_with_their_mean_and_sample_deviation():
     assert row[header.index("Seeds")] == "3"
 
 
+def test_a_score_has_a_column_where_all_runs_have_it():
+    runs = [run(seed=0, boundary_f1=0.5), run(seed=1, boundary_f1=0.7)]
+    header, _, row = rows(results.markdown_table(result(*runs)))
+    # By hand: the squares are 0.01 + 0.01, over 1, and the root of 0.02 is 0.141.
+    assert row[header.index("Boundary F1")] == "0.600 ± 0.141"
+    header, _, row = rows(results.markdown_table(result(*runs, run(seed=2))))
+    assert "Boundary F1" not in header
+    assert len(row) == len(header)
+
+
 def test_recipes_and_sizes_have_their_own_rows_in_the_order_of_the_file():
     runs = [run("b"), run("a"), run("b", image_size=256), run("a", seed=1)]
     _, _, *body = rows(results.markdown_table(result(*runs)))
