@@ -3,11 +3,15 @@
 import keras
 from keras import ops
 
+from seglib.distance import unpack
 from seglib.errors import check_shapes, expand_weight
+from seglib.logits import two_channels
 
 
 class SegmentationLoss(keras.losses.Loss):
     """A loss on a label map and logits that ignores one label.
+
+    Losses can be added and multiplied by numbers: `CrossEntropy() + 0.5 * Dice()` is a loss too.
 
     Args:
         class_weights: one weight a class, or `None` for equal weights.
@@ -16,14 +20,17 @@ class SegmentationLoss(keras.losses.Loss):
 
     Shape:
         Label map `[B, H, W]` (whole numbers, any dtype) and logits `[B, H, W, C]` to a scalar,
-        computed in float32.
+        computed in float32. `C = 1` is a yes-or-no task: the channel is the logit of class 1, and
+        there are two classes. The label map may come packed with distances
+        (`seglib.distance.pack_distances`).
     """
 
     def __init__(self, class_weights=None, *, ignore_label=255, name=None):
         super().__init__(name=name, reduction="mean_with_sample_weight", dtype="float32")
         if class_weights is not None:
             class_weights = [float(w) for w in class_weights]
-            if min(class_weights) < 0 or max(class_weights) == 0:
+            # "not >= 0" also catches NaN
+            if any(not w >= 0 for w in class_weights) or max(class_weights) == 0:
                 raise ValueError(
                     f"class_weights are {class_weights}, expected numbers of at least 0, "
                     "not all of them 0."
@@ -31,22 +38,27 @@ class SegmentationLoss(keras.losses.Loss):
         self.class_weights = class_weights
         self.ignore_label = ignore_label
 
-    def prepare(self, y_true, y_pred, sample_weight=None):
+    def prepare(self, y_true, y_pred, sample_weight=None, *, class_weighted=True):
         """Checks both inputs and returns what every loss starts from.
 
+        Args:
+            y_true: label map `[B, H, W]`, or one packed with distances.
+            y_pred: logits `[B, H, W, C]`.
+            sample_weight: `None`, `[B]` or `[B, H, W]`.
+            class_weighted: whether the class weights are part of the pixels' weights.
+
         Returns:
-            labels `[B, H, W]` int32 with 0 at ignored pixels, logits float32 `[B, H, W, C]`, and
-            weights float32 `[B, H, W]`: 0 at ignored pixels, elsewhere the class weight times
-            the sample weight; NaN where the label is neither a class nor the ignore label.
+            labels `[B, H, W]` int32 with 0 at ignored pixels, logits float32 `[B, H, W, C]` (two
+            channels if there was one; 0 at ignored pixels), and weights float32 `[B, H, W]`: 0 at
+            ignored pixels, elsewhere the class weight times the sample weight; NaN where the label
+            is neither a class nor the ignore label.
         """
         y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        y_true, _ = unpack(y_true, num_classes_of(logits))
         check_shapes(y_true, logits)
+        logits = two_channels(logits)
         num_classes = logits.shape[-1]
-        if self.class_weights is not None and len(self.class_weights) != num_classes:
-            raise ValueError(
-                f"There are {len(self.class_weights)} class weights for {num_classes} classes. "
-                "Give one weight for each channel of the logits."
-            )
+        self.check_class_weights(num_classes)
         labels = ops.cast(y_true, "int32")
         valid = ops.not_equal(labels, self.ignore_label)
         known = (labels >= 0) & (labels < num_classes)
@@ -57,11 +69,38 @@ class SegmentationLoss(keras.losses.Loss):
         # exception, a zero or NaN. Here it is NaN everywhere.
         weights = ops.where(valid, ops.where(known, 1.0, float("nan")), 0.0)
         labels = ops.where(valid & known, labels, 0)
-        if self.class_weights is not None:
+        if class_weighted and self.class_weights is not None:
             weights = weights * ops.take(ops.array(self.class_weights, "float32"), labels, axis=0)
         if sample_weight is not None:
             weights = weights * ops.cast(expand_weight(sample_weight, labels), "float32")
-        return labels, ops.cast(logits, "float32"), weights
+            # A weight of NaN at an ignored pixel does not count either.
+            weights = ops.where(valid, weights, 0.0)
+        # Zero times NaN is NaN, in the gradient too, so weights alone would not hide such logits.
+        logits = ops.where(valid[..., None], ops.cast(logits, "float32"), 0.0)
+        return labels, logits, weights
+
+    def check_class_weights(self, num_classes):
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(
+                f"There are {len(self.class_weights)} class weights for {num_classes} classes. "
+                "Give one weight for each channel of the logits (two, if there is one channel)."
+            )
+
+    def __add__(self, other):
+        from seglib.losses.compound import WeightedSum
+
+        if not isinstance(other, SegmentationLoss):
+            return NotImplemented
+        return WeightedSum([self, other])
+
+    def __mul__(self, factor):
+        from seglib.losses.compound import WeightedSum
+
+        if not hasattr(factor, "__float__"):
+            return NotImplemented
+        return WeightedSum([self], [factor])
+
+    __rmul__ = __mul__
 
     def get_config(self):
         return {
@@ -69,6 +108,142 @@ class SegmentationLoss(keras.losses.Loss):
             "class_weights": self.class_weights,
             "ignore_label": self.ignore_label,
         }
+
+
+class PixelLoss(SegmentationLoss):
+    """A loss that is a weighted mean over the valid pixels: `sum(w * l) / sum(w)`.
+
+    A subclass gives `pixel_losses`. Since the weights also stand in the denominator, their scale
+    does not matter.
+
+    Args:
+        class_weights: one weight a class, or `None` for equal weights.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `SegmentationLoss`; `sample_weight` may be `[B]` or `[B, H, W]`.
+    """
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
+        return weighted_mean(self.pixel_losses(labels, logits), weights)
+
+    def pixel_losses(self, labels, logits):
+        """Returns the loss of each pixel, `[B, H, W]`, from what `prepare` returned."""
+        raise NotImplementedError
+
+
+class RegionLoss(SegmentationLoss):
+    """A loss of each picture and class, averaged over classes, then over the pictures.
+
+    A subclass gives `class_losses`. The mean over classes is weighted by the class weights, the
+    mean over pictures by the sample weights; a picture in which no class counts, because all its
+    pixels are ignored, say, is left out of the mean.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
+            to average over all classes.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `SegmentationLoss`; `sample_weight` `[B]` weights the mean over pictures, `[B, H, W]`
+        weights the pixels inside each picture's sums.
+    """
+
+    def __init__(self, class_weights=None, *, classes="present", ignore_label=255, name=None):
+        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+        if classes not in ("present", "all"):
+            raise ValueError(f"classes is {classes!r}, expected 'present' or 'all'.")
+        self.classes = classes
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        pixel_weight, picture_weight = split_sample_weight(sample_weight)
+        labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
+        truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
+        losses = self.class_losses(labels, logits, weights, truth)  # (B, C)
+        # The sign is 1 or 0 for a sum, and stays NaN where a label is no class.
+        counts = ops.sign(truth)
+        if self.classes == "all":
+            counts = ops.sign(ops.sum(truth, axis=-1, keepdims=True)) * ops.ones_like(truth)
+        if self.class_weights is not None:
+            counts = counts * ops.array(self.class_weights, "float32")
+        total = ops.sum(counts, axis=-1)  # (B,)
+        pictures = ops.divide_no_nan(ops.sum(counts * losses, axis=-1), total)
+        picture_weights = ops.sign(total)
+        if picture_weight is not None:
+            expand_weight(picture_weight, labels)  # raises if it does not fit
+            picture_weights = picture_weights * picture_weight
+        return weighted_mean(pictures, picture_weights)
+
+    def class_losses(self, labels, logits, weights, truth):
+        """Returns the loss of each picture and class, `[B, C]`.
+
+        Args:
+            labels: label map `[B, H, W]`.
+            logits: `[B, H, W, C]`.
+            weights: weight of each pixel, `[B, H, W]`: 0 at ignored pixels, elsewhere 1 or the
+                sample weight.
+            truth: the sum of the weights over the pixels of each class, `[B, C]`.
+
+        Losses must be finite for a class that is absent (`truth` 0): such losses are multiplied by
+        0, not dropped.
+        """
+        raise NotImplementedError
+
+    def get_config(self):
+        return super().get_config() | {"classes": self.classes}
+
+
+def num_classes_of(logits):
+    """Returns how many classes logits `[B, H, W, C]` tell apart: one channel makes two classes."""
+    channels = logits.shape[-1] if len(logits.shape) else None
+    if channels is None:
+        raise ValueError(
+            f"The prediction has shape {tuple(logits.shape)}, expected logits [B, H, W, C] with a "
+            "known number of channels C."
+        )
+    return max(channels, 2)
+
+
+def split_sample_weight(sample_weight):
+    """Tells weights of pixels from weights of pictures.
+
+    Returns:
+        `(pixel_weight, None)` for weights `[B, H, W]`, and `(None, picture_weight)` for weights
+        `[B]`, also if axes of size 1 follow.
+    """
+    if sample_weight is None:
+        return None, None
+    weight = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
+    if len(weight.shape) in (1, 2, 3) and all(size == 1 for size in weight.shape[1:]):
+        return None, ops.reshape(weight, [-1])
+    return weight, None
+
+
+def class_sums(values, labels, num_classes):
+    """Sums values over the pixels of each class in each picture.
+
+    Args:
+        values: `[B, H, W]`.
+        labels: `[B, H, W]` int32, from 0 to `num_classes - 1`.
+        num_classes: number of classes `C`.
+
+    Returns:
+        float32 `[B, C]`.
+    """
+    batch, height, _ = ops.shape(labels)
+    # One sum a row of pixels first: a single float32 sum over a large picture loses its small
+    # terms, and a one-hot product would write C times as many numbers.
+    row = ops.reshape(ops.arange(batch * height, dtype="int32"), [batch, height, 1])
+    sums = ops.segment_sum(
+        ops.reshape(values, [-1]),
+        ops.reshape(row * num_classes + labels, [-1]),
+        num_segments=batch * height * num_classes,
+    )
+    return ops.sum(ops.reshape(sums, [batch, height, num_classes]), axis=1)
 
 
 def weighted_mean(values, weights):
