@@ -4,6 +4,13 @@
 transforms image and mask together.
 """
 
-from seglib.data import augment, pets, sample
+import importlib
 
 __all__ = ["augment", "pets", "sample"]
+
+
+def __getattr__(name):
+    # On first use, because `drawing` runs in processes that have no need of TensorFlow.
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

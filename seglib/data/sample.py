@@ -306,19 +306,22 @@ def _as_tfds(record):
 def _encoded(seed, numbers, size):
     """Yields `drawing.encode(drawing.draw(...))` for each number, in order.
 
-    Long ranges are drawn by several processes. They run `drawing.py` as a script, because they
-    must neither fork a process that holds TensorFlow nor import the caller's `__main__` again.
+    Long ranges are drawn by several processes. They run `python -m seglib.data.drawing`, because
+    they must neither fork a process that holds TensorFlow nor import the caller's `__main__` again.
     """
     workers = min(os.cpu_count() or 1, 4)
     if len(numbers) < _PARALLEL_FROM or workers < 2 or not sys.executable:
         for number in numbers:
             yield drawing.encode(drawing.draw(seed, number, size=size))
         return
-    command = [sys.executable, "-P", drawing.__file__, str(seed), str(size)]
+    command = [sys.executable, "-P", "-m", drawing.__name__, str(seed), str(size)]
+    # The caller's path, so that they import this very seglib.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     children = [
         subprocess.Popen(
             [*command, *map(str, (numbers.start + k, numbers.stop, workers))],
             stdout=subprocess.PIPE,
+            env=environment,
         )
         for k in range(workers)
     ]

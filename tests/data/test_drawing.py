@@ -186,8 +186,8 @@ def test_every_breed_has_a_look_of_its_own():
 
 
 def test_a_picture_depends_on_its_arguments_alone(pictures):
-    """Drawn by another process, last one first, without TensorFlow."""
-    command = [sys.executable, "-P", drawing.__file__, str(SEED), "128", "40", "0", "-13"]
+    """Drawn by another process, last one first."""
+    command = [sys.executable, "-m", "seglib.data.drawing", str(SEED), "128", "40", "0", "-13"]
     environment = dict(os.environ, PYTHONHASHSEED="7")
     output = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
     for index in range(40, 0, -13):
@@ -197,6 +197,13 @@ def test_a_picture_depends_on_its_arguments_alone(pictures):
         assert record["image"] == drawing.encode(pictures[index])["image"]
         assert record["segmentation_mask"] == drawing.encode(pictures[index])["segmentation_mask"]
     assert output == b""
+
+
+def test_drawing_does_not_import_tensorflow():
+    """Else each process that draws would take seconds to start."""
+    code = "import sys, seglib.data.drawing as d; d.draw(0, 0); print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert not {"tensorflow", "keras", "tensorflow_datasets"} & set(output.decode().split())
 
 
 @pytest.mark.parametrize(

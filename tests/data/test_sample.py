@@ -231,12 +231,10 @@ def test_several_processes_draw_the_same_as_one(monkeypatch):
     assert [r["segmentation_mask"] for r in together] == [r["segmentation_mask"] for r in alone]
 
 
-def test_a_failing_drawing_process_is_reported(monkeypatch, tmp_path):
-    broken = tmp_path / "broken.py"
-    broken.write_text("raise SystemExit('no memory')")
+def test_a_failing_drawing_process_is_reported(monkeypatch):
     monkeypatch.setattr(sample, "_PARALLEL_FROM", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(drawing, "__file__", str(broken))
+    monkeypatch.setattr(drawing, "__name__", "seglib.data.no_such_module")
     with pytest.raises(RuntimeError, match="stopped early"):
         list(sample._encoded(0, range(4), 64))
 
