@@ -1,18 +1,36 @@
 """Segmentation models: a backbone, a decoder and a head."""
 
 from seglib.models.backbone import backbone
+from seglib.models.fcn import (
+    FCNDecoder,
+    LearnedUpsample,
+    convert_classifier,
+    fcn,
+    fcn8,
+    fcn16,
+    fcn32,
+    warm_start,
+)
 from seglib.models.segmentation_model import Head, SegmentationModel
 from seglib.models.small_backbone import small_backbone
 from seglib.models.unet import TutorialDecoder, UNetDecoder, unet
 from seglib.models.unet_original import unet_original
 
 __all__ = [
+    "FCNDecoder",
     "Head",
+    "LearnedUpsample",
     "SegmentationModel",
     "TutorialDecoder",
     "UNetDecoder",
     "backbone",
+    "convert_classifier",
+    "fcn",
+    "fcn8",
+    "fcn16",
+    "fcn32",
     "small_backbone",
     "unet",
     "unet_original",
+    "warm_start",
 ]

@@ -4,6 +4,7 @@ import os
 import warnings
 
 import keras
+from keras import ops
 
 from seglib.models.small_backbone import MOMENTUM, small_backbone
 
@@ -16,19 +17,40 @@ MOBILENET_V2_LEVELS = {
     "P4": "block_13_expand_relu",
     "P5": "block_16_project_BN",
 }
-NAMES = ("mobilenet_v2", "small")
+# A pooling layer halves the resolution and ends a block: the "pools" of the FCN paper.
+VGG16_LEVELS = {f"P{n}": f"block{n}_pool" for n in range(1, 6)}
+# The mean color of the ImageNet pictures, blue first as Caffe stores them.
+MEAN_BGR = (103.939, 116.779, 123.68)
+NAMES = ("mobilenet_v2", "vgg16", "small")
+
+
+@keras.saving.register_keras_serializable("seglib")
+class SubtractMean(keras.layers.Layer):
+    """Turns RGB into BGR and takes off the mean color, as the networks trained in Caffe expect.
+
+    Shape:
+        `[B, H, W, 3]`, RGB, values 0 to 255, to `[B, H, W, 3]`, BGR, mean about 0.
+    """
+
+    def call(self, image):
+        return image[..., ::-1] - ops.convert_to_tensor(MEAN_BGR, image.dtype)
+
+    def compute_output_shape(self, shape):
+        return shape
 
 
 def backbone(name="mobilenet_v2", *, weights="imagenet", alpha=1.0, input_shape=(None, None, 3)):
     """Builds a feature extractor that takes raw pixels.
 
     Args:
-        name: `"mobilenet_v2"`, or `"small"` (`small_backbone`, which learns from random numbers).
+        name: `"mobilenet_v2"`, `"vgg16"` (its five pooling layers), or `"small"`
+            (`small_backbone`, which learns from random numbers).
         weights: `"imagenet"` (downloaded by `keras.applications`), the path of a local
             `.weights.h5` file in the layout of `keras.applications` without its top, or `None`
-            for random numbers. For `"small"` only `None`.
+            for random numbers. The `.h5` file that `keras.applications` downloads is one, too. For
+            `"small"` only `None`.
         alpha: width multiplier; ImageNet weights of MobileNetV2 exist for 0.35, 0.5, 0.75, 1.0,
-            1.3 and 1.4.
+            1.3 and 1.4. For `"vgg16"` only 1.
         input_shape: `(H, W, 3)`, each of H and W a number or `None`.
 
     Returns:
@@ -44,6 +66,8 @@ def backbone(name="mobilenet_v2", *, weights="imagenet", alpha=1.0, input_shape=
 
     Reference:
         Sandler et al.: MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
+        Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition,
+        ICLR 2015, table 1, column D (VGG16).
     """
     if name not in NAMES:
         raise ValueError(f"backbone is {name!r}, expected one of {', '.join(map(repr, NAMES))}.")
@@ -54,18 +78,32 @@ def backbone(name="mobilenet_v2", *, weights="imagenet", alpha=1.0, input_shape=
                 "advance. Pass weights=None, or backbone='mobilenet_v2'."
             )
         return small_backbone(alpha=alpha, input_shape=input_shape)
+    build = {"mobilenet_v2": _mobilenet_v2, "vgg16": _vgg16}[name]
     image = keras.Input(input_shape, name="image")
-    # MobileNetV2 was trained on pixels from -1 to 1.
+    network, levels = build(image, weights, alpha)
+    features = {level: network.get_layer(layer).output for level, layer in levels.items()}
+    return keras.Model(image, features, name=name)
+
+
+def _mobilenet_v2(image, weights, alpha):
+    # It was trained on pixels from -1 to 1.
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale_pixels")(image)
     network = _load(keras.applications.MobileNetV2, weights, input_tensor=x, alpha=alpha)
     if weights is None:
         for layer in network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = MOMENTUM
-    features = {
-        level: network.get_layer(layer).output for level, layer in MOBILENET_V2_LEVELS.items()
-    }
-    return keras.Model(image, features, name=name)
+    return network, MOBILENET_V2_LEVELS
+
+
+def _vgg16(image, weights, alpha):
+    if alpha != 1:
+        raise ValueError(
+            f"alpha is {alpha}, expected 1: VGG16 comes in one width. Narrow the head of an FCN "
+            "instead (head_width), or take backbone='mobilenet_v2'."
+        )
+    x = SubtractMean(name="subtract_mean")(image)
+    return _load(keras.applications.VGG16, weights, input_tensor=x), VGG16_LEVELS
 
 
 def _load(build, weights, **kwargs):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from seglib.models import backbone, small_backbone
+from seglib.models.backbone import SubtractMean
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -139,6 +140,82 @@ def test_a_backbone_that_starts_from_random_numbers_forgets_its_statistics_soon(
     assert momenta(ours) == {0.999}  # as keras.applications has it
 
 
+# --- VGG16 ------------------------------------------------------------------------------------
+
+# Simonyan and Zisserman, table 1, column D: the channels of the 3x3 convolutions of each block.
+COLUMN_D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+@pytest.fixture(scope="module")
+def kerass_vgg16():
+    keras.utils.set_random_seed(0)
+    return keras.applications.VGG16(include_top=False, weights=None)
+
+
+@pytest.fixture(scope="module", params=["vgg16.weights.h5", "vgg16_notop.h5"])
+def vgg16_from_a_file(request, kerass_vgg16, tmp_path_factory):
+    """Our VGG16 with weights from a file of Keras 3, and from one as Keras offers it."""
+    path = tmp_path_factory.mktemp("weights") / request.param
+    kerass_vgg16.save_weights(path) if "weights" in request.param else kerass_vgg16.save(path)
+    return backbone("vgg16", weights=path)
+
+
+@pytest.fixture(scope="module")
+def random_vgg16():
+    return backbone("vgg16", weights=None, input_shape=(64, 96, 3))
+
+
+def test_features_of_vgg16_are_the_pools_of_kerass_own(kerass_vgg16, vgg16_from_a_file):
+    outputs = {f"P{n}": kerass_vgg16.get_layer(f"block{n}_pool").output for n in range(1, 6)}
+    theirs = keras.Model(kerass_vgg16.input, outputs)
+    images = pixels(32, 64)
+    scaled = keras.applications.vgg16.preprocess_input(images.astype("float32"))
+    expected = theirs.predict(scaled, verbose=0)
+    features = vgg16_from_a_file.predict(images, verbose=0)
+    assert set(features) == set(expected)
+    for level, value in expected.items():
+        scale = value.std()
+        assert scale > 0.01  # the comparison means something
+        np.testing.assert_allclose(features[level], value, rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_vgg16_takes_blue_first_and_off_the_mean():
+    # The mean that Caffe's VGG16 was trained with, blue, green, red: 103.939, 116.779, 123.68.
+    red = np.array([[[[255, 0, 0]]]], "float32")
+    expected = [[[[-103.939, -116.779, 255 - 123.68]]]]
+    np.testing.assert_allclose(to_numpy(SubtractMean()(red)), expected, atol=1e-4)
+
+
+def test_vgg16_layer_by_layer(random_vgg16):
+    before, total = 3, 0
+    for block, widths in enumerate(COLUMN_D, start=1):
+        for i, width in enumerate(widths, start=1):
+            count = random_vgg16.get_layer(f"block{block}_conv{i}").count_params()
+            assert count == 9 * before * width + width
+            before, total = width, total + count
+    # 138,357,544 parameters of the whole network, less its three dense layers
+    dense = (7 * 7 * 512 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
+    assert random_vgg16.count_params() == total == 138_357_544 - dense == 14_714_688
+
+
+def test_pools_of_vgg16_have_stride_2_to_the_n(random_vgg16):
+    expected = {f"P{n}": (None, 64 >> n, 96 >> n, COLUMN_D[n - 1][-1]) for n in range(1, 6)}
+    assert level_shapes(random_vgg16) == expected
+
+
+def test_a_saved_vgg16_comes_back_whole(random_vgg16, tmp_path):
+    random_vgg16.save(tmp_path / "vgg16.keras")
+    copy = keras.saving.load_model(tmp_path / "vgg16.keras")
+    images = pixels(64, 96)
+    for a, b in zip(copy(images).values(), random_vgg16(images).values(), strict=True):
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+
+
+def test_vgg16_comes_in_one_width():
+    with pytest.raises(ValueError, match="alpha is 0.5, expected 1"):
+        backbone("vgg16", weights=None, alpha=0.5)
+
+
 # --- errors -----------------------------------------------------------------------------------
 
 
@@ -157,6 +234,11 @@ def test_a_missing_weights_file(tmp_path):
         backbone(weights=tmp_path / "nowhere.weights.h5")
 
 
+def test_weights_of_another_network(weights_file):
+    with pytest.raises(ValueError, match="do not fit vgg16"):
+        backbone("vgg16", weights=weights_file)
+
+
 def test_weights_of_another_alpha(weights_file):
     with pytest.raises(ValueError, match="same network with the same alpha"):
         backbone(weights=weights_file, alpha=0.5)
@@ -169,7 +251,8 @@ def test_a_file_that_holds_no_weights(tmp_path):
         backbone(weights=path, alpha=0.35)
 
 
-def test_imagenet_without_a_network_names_both_ways_out(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name, alpha", [("mobilenet_v2", 0.35), ("vgg16", 1.0)])
+def test_imagenet_without_a_network_names_both_ways_out(name, alpha, monkeypatch, tmp_path):
     def no_network(*_, **__):
         raise urllib.error.URLError("Name or service not known")
 
@@ -178,7 +261,7 @@ def test_imagenet_without_a_network_names_both_ways_out(monkeypatch, tmp_path):
     # An empty cache, so that a file downloaded earlier is not found.
     monkeypatch.setattr(files.config, "keras_home", lambda: str(tmp_path))
     with pytest.raises(ConnectionError, match=r"weights='path.*or weights=None") as raised:
-        backbone(weights="imagenet", alpha=0.35)
+        backbone(name, weights="imagenet", alpha=alpha)
     assert "URL fetch failure" in str(raised.value.__cause__)
 
 

@@ -1,0 +1,383 @@
+"""FCN-32s, FCN-16s and FCN-8s: a classifier turned into convolutions, and scores fused by skips."""
+
+import keras
+from keras import ops
+
+from seglib.errors import check_num_classes
+from seglib.models.backbone import backbone as build_backbone
+from seglib.models.segmentation_model import PadToMultiple, SegmentationModel
+from seglib.models.upsample import Upsample
+
+SKIPS = {32: (), 16: ("P4",), 8: ("P4", "P3")}  # by the stride of the scores
+# The activations of VGG16 are some hundred times larger at pool 4 than the classifier's, and more
+# at pool 3. The authors' nets that train all skips at once scale them so.
+VGG16_SKIP_SCALES = (0.01, 0.0001)
+
+
+def bilinear_kernel(shape, dtype=None):
+    """Returns the kernel that makes a transposed convolution enlarge each channel bilinearly.
+
+    Args:
+        shape: `(size, size, C, C)`, with size `2 * factor` for an even factor and
+            `2 * factor - 1` for an odd one.
+        dtype: of the kernel, by default Keras's.
+    """
+    size, _, channels_out, channels_in = shape
+    distance = ops.abs(ops.arange(size, dtype="float32") - (size - 1) / 2)
+    line = 1 - distance / ((size + 1) // 2)
+    square = line[:, None] * line[None, :]  # (size, size)
+    kernel = square[:, :, None, None] * ops.eye(channels_out, channels_in)
+    return ops.cast(kernel, dtype or keras.config.floatx())
+
+
+@keras.saving.register_keras_serializable("seglib")
+class LearnedUpsample(Upsample):
+    """Enlarges a map by a transposed convolution that is bilinear until it has learned better.
+
+    The map is padded by repeating its edge and cut again afterwards. So the new pixels lie where
+    those of `Upsample` lie, and before any training they have the same values, at the frame too.
+
+    Args:
+        factor: whole number, how many times larger height and width become.
+
+    Shape:
+        `[B, H, W, C]` to `[B, factor * H, factor * W, C]`.
+
+    Reference:
+        Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
+        2015, section 3.3.
+    """
+
+    def build(self, shape):
+        self.transpose = keras.layers.Conv2DTranspose(
+            shape[-1],
+            2 * self.factor - self.factor % 2,
+            strides=self.factor,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=bilinear_kernel,
+            dtype=self.dtype_policy,
+            name="transpose",
+        )
+        self.transpose.build(shape)
+
+    def call(self, x):
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")  # repeats the edge
+        x = self.transpose(x)  # (B, factor (H + 2), factor (W + 2), C)
+        cut = slice(self.factor, -self.factor)
+        return x[:, cut, cut]
+
+
+@keras.saving.register_keras_serializable("seglib")
+class FCNDecoder(keras.layers.Layer):
+    """Scores each cell of the coarsest map, then corrects the scores at finer and finer ones.
+
+    The classifier's dense layers become convolutions: `fc6`, as large as the map that the first of
+    them looked at, and `fc7`, 1x1. `score`, 1x1 and linear, gives each class a number. Each skip
+    doubles the scores' resolution and adds what a 1x1 convolution makes of a finer map.
+
+    All score layers start at zero, as published: a skip that is added changes nothing until it has
+    learned something. They are linear; a ReLU would take away every negative score.
+
+    Args:
+        num_classes: number of classes `C`.
+        stride: of the scores: 32, 16 (one skip, from P4) or 8 (two, from P4 and P3).
+        head_width: channels of `fc6` and `fc7`; 4096 as published.
+        head_kernel: size of `fc6`; 7 as published.
+        dropout: share of the channels dropped after `fc6` and `fc7`.
+        upsampling: `"fixed"` (bilinear) or `"learned"` (`LearnedUpsample`).
+        skip_scales: factors on P4 and P3. Where their values are much larger than those that
+            `score` sees, scaling them down lets all three learn at one rate.
+
+    Shape:
+        `{"P3": [B, H/8, W/8, …], "P4": …, "P5": [B, H/32, W/32, …]}` to scores
+        `[B, H/stride, W/stride, C]`, float32.
+
+    Raises:
+        ValueError: for another stride or upsampling.
+
+    Reference:
+        Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
+        2015, figure 3; the scales are those of the authors' `voc-fcn8s-atonce`.
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        *,
+        stride=8,
+        head_width=256,
+        head_kernel=7,
+        dropout=0.5,
+        upsampling="fixed",
+        skip_scales=(1.0, 1.0),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_num_classes(num_classes)
+        if stride not in SKIPS:
+            raise ValueError(f"stride is {stride}, expected 8, 16 or 32.")
+        self.num_classes = num_classes
+        self.stride = stride
+        self.head_width = head_width
+        self.head_kernel = head_kernel
+        self.dropout = dropout
+        self.upsampling = upsampling
+        self.skip_scales = tuple(skip_scales)
+        self.fc6 = self.dense(head_kernel, "fc6")
+        self.fc7 = self.dense(1, "fc7")
+        self.drop = keras.layers.Dropout(dropout)
+        self.score = self.scores("score")
+        self.skips = [self.scores(f"score_{level.lower()}") for level in SKIPS[stride]]
+        self.upsample = [upsample(2, upsampling) for _ in SKIPS[stride]]
+
+    def dense(self, size, name):
+        return keras.layers.Conv2D(
+            self.head_width,
+            size,
+            padding="same",
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=name,
+        )
+
+    def scores(self, name):
+        return keras.layers.Conv2D(
+            self.num_classes, 1, kernel_initializer="zeros", dtype="float32", name=name
+        )
+
+    def build(self, shapes):
+        head = (*shapes["P5"][:3], self.head_width)
+        self.fc6.build(shapes["P5"])
+        self.fc7.build(head)
+        self.score.build(head)
+        scores = self.score.compute_output_shape(head)
+        for level, skip, upsample in zip(
+            SKIPS[self.stride], self.skips, self.upsample, strict=True
+        ):
+            skip.build(shapes[level])
+            upsample.build(scores)
+
+    def compute_output_shape(self, shapes):
+        return (*shapes[f"P{self.stride.bit_length() - 1}"][:3], self.num_classes)
+
+    def classify(self, x, training=None):
+        """Returns what the classifier's two dense layers say of each cell of P5."""
+        x = self.drop(self.fc6(x), training=training)  # (B, H/32, W/32, head_width)
+        return self.drop(self.fc7(x), training=training)  # (B, H/32, W/32, head_width)
+
+    def call(self, features, training=None):
+        scores = self.score(self.classify(features["P5"], training))  # (B, H/32, W/32, C)
+        for i, level in enumerate(SKIPS[self.stride]):
+            scores = self.upsample[i](scores)  # doubles H and W
+            scores = scores + self.skips[i](self.skip_scales[i] * features[level])
+        return scores  # (B, H/stride, W/stride, C)
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_classes": self.num_classes,
+            "stride": self.stride,
+            "head_width": self.head_width,
+            "head_kernel": self.head_kernel,
+            "dropout": self.dropout,
+            "upsampling": self.upsampling,
+            "skip_scales": self.skip_scales,
+        }
+
+
+def upsample(factor, upsampling, **kwargs):
+    """Returns the layer that `upsampling` names; scores stay in float32.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    layers = {"fixed": Upsample, "learned": LearnedUpsample}
+    if upsampling not in layers:
+        raise ValueError(f"upsampling is {upsampling!r}, expected 'fixed' or 'learned'.")
+    return layers[upsampling](factor, dtype="float32", **kwargs)
+
+
+def fcn(
+    num_classes=3,
+    *,
+    stride=8,
+    backbone="vgg16",
+    weights="imagenet",
+    alpha=1.0,
+    head_width=256,
+    head_kernel=7,
+    dropout=0.5,
+    upsampling="fixed",
+    skip_scales=None,
+    input_shape=(None, None, 3),
+    freeze_backbone=None,
+):
+    """Builds a fully convolutional network of Long, Shelhamer and Darrell.
+
+    As published, the head has 4096 channels: on VGG16 these are 119.5 of 134 million parameters.
+    256 channels take 5% of the head's parameters and 4% of its time.
+
+    Args:
+        num_classes: number of classes `C`.
+        stride: of the scores that are enlarged at the end: 32, 16 or 8; see `fcn32`, `fcn16` and
+            `fcn8`.
+        backbone: a name that `seglib.models.backbone` knows, or a `keras.Model` from an image to
+            `{"P1": …, "P5": …}`.
+        weights: `"imagenet"`, the path of a weights file, or `None`.
+        alpha: width multiplier of MobileNetV2.
+        head_width: channels of the two convolutions that were the classifier's dense layers.
+        head_kernel: size of the first of them.
+        dropout: share of their channels dropped in training.
+        upsampling: `"fixed"` (bilinear) or `"learned"` (transposed convolutions that start so).
+            Long et al. find no significant difference and recommend fixed.
+        skip_scales: factors on P4 and P3. `None` takes 0.01 and 0.0001 for VGG16 with pretrained
+            weights, as the authors do where all skips train at once, and 1 otherwise.
+        input_shape: `(H, W, 3)`, each of H and W a number or `None`; that of a backbone given as a
+            `keras.Model` is its own. Any size will do: pictures are padded inside.
+        freeze_backbone: train the decoder only. `None` freezes a backbone that has pretrained
+            weights. Call `model.unfreeze_backbone()` and compile again to fine-tune.
+
+    Returns:
+        `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
+        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` (`FCNDecoder`) and `head`
+        (the last upsampling).
+
+    Raises:
+        ValueError: for an unknown name or another stride.
+
+    Example:
+        >>> model = fcn(3, backbone="small", weights=None)
+        >>> model.compile("adam", losses.CrossEntropy())
+
+    Reference:
+        Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
+        2015; https://github.com/shelhamer/fcn.berkeleyvision.org
+    """
+    if skip_scales is None:
+        pretrained_vgg16 = backbone == "vgg16" and weights is not None
+        skip_scales = VGG16_SKIP_SCALES if pretrained_vgg16 else (1.0, 1.0)
+    if isinstance(backbone, str):
+        padded_shape = PadToMultiple().compute_output_shape((None, *input_shape))[1:]
+        backbone = build_backbone(backbone, weights=weights, alpha=alpha, input_shape=padded_shape)
+    else:
+        input_shape = backbone.input_shape[1:]
+    backbone.trainable = not (weights is not None if freeze_backbone is None else freeze_backbone)
+    decoder = FCNDecoder(
+        num_classes,
+        stride=stride,
+        head_width=head_width,
+        head_kernel=head_kernel,
+        dropout=dropout,
+        upsampling=upsampling,
+        skip_scales=skip_scales,
+        name="decoder",
+    )
+    return SegmentationModel(
+        backbone,
+        decoder,
+        upsample(stride, upsampling, name="head"),
+        train_statistics=weights is None,
+        input_shape=input_shape,
+        name=f"fcn{stride}",
+    )
+
+
+def fcn32(num_classes=3, **options):
+    """Builds FCN-32s: scores at stride 32, enlarged in one step. For the options see `fcn`."""
+    return fcn(num_classes, stride=32, **options)
+
+
+def fcn16(num_classes=3, **options):
+    """Builds FCN-16s: one skip, from stride 16. For the options see `fcn`."""
+    return fcn(num_classes, stride=16, **options)
+
+
+def fcn8(num_classes=3, **options):
+    """Builds FCN-8s: two skips, from strides 16 and 8. For the options see `fcn`."""
+    return fcn(num_classes, stride=8, **options)
+
+
+def convert_classifier(model, classifier):
+    """Turns the dense layers of a trained VGG16 into the head of an FCN.
+
+    A dense layer on a 7x7 map is a 7x7 convolution that fits in one place only; its weights, in
+    another shape, are those of the convolution. Where the head sees the same 7x7 cells, it then
+    says what the classifier says.
+
+    Args:
+        model: an FCN whose `head_width` and `head_kernel` are those of the classifier: 4096 and 7.
+        classifier: `keras.Model` with dense layers `fc1` and `fc2`, such as
+            `keras.applications.VGG16(weights="imagenet")`.
+
+    Raises:
+        ValueError: if there are no such layers, or their sizes differ.
+
+    Example:
+        >>> model = fcn8(21, head_width=4096)
+        >>> convert_classifier(model, keras.applications.VGG16())
+    """
+    names = [layer.name for layer in classifier.layers]
+    if "fc1" not in names or "fc2" not in names:
+        raise ValueError(
+            f"The classifier has the layers {', '.join(names)}, expected 'fc1' and 'fc2' among "
+            "them. Build it with include_top=True."
+        )
+    for name, convolution in (("fc1", model.decoder.fc6), ("fc2", model.decoder.fc7)):
+        kernel, bias = classifier.get_layer(name).get_weights()
+        rows, columns, channels_in, channels_out = convolution.kernel.shape
+        expected = (rows * columns * channels_in, channels_out)
+        if kernel.shape != expected:
+            raise ValueError(
+                f"The dense layer {name!r} has a kernel of shape {kernel.shape}, expected "
+                f"{expected}. Build the FCN with head_width={kernel.shape[1]} and the backbone of "
+                "the classifier."
+            )
+        convolution.set_weights([kernel.reshape(convolution.kernel.shape), bias])
+
+
+def warm_start(model, coarser):
+    """Starts a finer FCN from a trained coarser one: 32s, then 16s, then 8s.
+
+    The backbone, the head and the skips that both have are copied; the new skips are set to zero.
+    The scores are then exactly the coarser model's, enlarged bilinearly. The logits are too,
+    except that several small bilinear steps take the place of one large one: they are the same
+    wherever the scores are linear across three neighboring cells, and always in the middle
+    half between two centers.
+
+    Args:
+        model: the finer FCN, fresh.
+        coarser: the FCN to start from, with the same options but the stride.
+
+    Raises:
+        ValueError: if it is not coarser, or has other options.
+
+    Example:
+        >>> model16 = fcn16(3)
+        >>> warm_start(model16, model32)
+
+    Reference:
+        Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
+        2015, section 4.2.
+    """
+    fine, coarse = model.decoder, coarser.decoder
+    if coarse.stride <= fine.stride:
+        raise ValueError(
+            f"The model to start from has stride {coarse.stride}, expected more than "
+            f"{fine.stride}, that of the finer model."
+        )
+    for option in ("num_classes", "head_width", "head_kernel", "upsampling", "skip_scales"):
+        theirs, ours = getattr(coarse, option), getattr(fine, option)
+        if theirs != ours:
+            raise ValueError(
+                f"{option} is {theirs} in the coarser model and {ours} in the finer one, expected "
+                "the same. Build both with the same options."
+            )
+    model.backbone.set_weights(coarser.backbone.get_weights())
+    known = len(coarse.skips)
+    pairs = [(fine.fc6, coarse.fc6), (fine.fc7, coarse.fc7), (fine.score, coarse.score)]
+    pairs += zip(fine.skips[:known], coarse.skips, strict=True)
+    pairs += zip(fine.upsample[:known], coarse.upsample, strict=True)
+    for to, source in pairs:
+        to.set_weights(source.get_weights())
+    for skip in fine.skips[known:]:
+        skip.set_weights([0 * weight for weight in skip.get_weights()])
