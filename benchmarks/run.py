@@ -1,25 +1,19 @@
-"""Compares speeds, interleaved in one run, and prints medians and ratios: `make bench`.
-
-Each round calls every candidate once, so that a busy moment of the machine hits all of them alike;
-the ratio to the first row of a group is what to read, not the milliseconds.
-"""
+"""Compares the speed of models, metrics and the input pipeline: `make bench`."""
 
 import os
-import statistics
 import tempfile
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from timing import compare
 
 from seglib.data import augment, pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import unet, unet_original
 
-ROUNDS = 9
 SIZE, BATCH = 128, 16
 
 
@@ -31,23 +25,6 @@ def main():
     compare(f"prediction, {BATCH} x {SIZE} px", predictions(images))
     compare("mean IoU of 16 masks, 512 px, 21 classes, from logits", mean_ious(rng))
     compare("one epoch of 256 drawn pets", epochs())
-
-
-def compare(title, candidates):
-    """Times each candidate once a round and prints the medians, the first one as 1."""
-    for call in candidates.values():
-        call()  # builds graphs and fills caches
-    times = {name: [] for name in candidates}
-    for _ in range(ROUNDS):
-        for name, call in candidates.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1000 * (time.perf_counter() - start))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    first = next(iter(medians.values()))
-    print(f"\n{title} (median of {ROUNDS})")
-    for name, value in medians.items():
-        print(f"  {name:<44} {value:9.1f} ms   {value / first:5.2f} x", flush=True)
 
 
 def models():

@@ -1,5 +1,37 @@
 """Losses on a label map `[B, H, W]` and logits `[B, H, W, C]`."""
 
-from seglib.losses.distribution import CrossEntropy
+from seglib.losses.compound import Combo, ExpLog, WeightedSum
+from seglib.losses.distribution import (
+    BalancedCrossEntropy,
+    CrossEntropy,
+    DistancePenalized,
+    Focal,
+    IoUBalanced,
+    TopK,
+)
+from seglib.losses.region import (
+    Dice,
+    FocalTversky,
+    Jaccard,
+    LogCoshDice,
+    SensitivitySpecificity,
+    Tversky,
+)
 
-__all__ = ["CrossEntropy"]
+__all__ = [
+    "BalancedCrossEntropy",
+    "Combo",
+    "CrossEntropy",
+    "Dice",
+    "DistancePenalized",
+    "ExpLog",
+    "Focal",
+    "FocalTversky",
+    "IoUBalanced",
+    "Jaccard",
+    "LogCoshDice",
+    "SensitivitySpecificity",
+    "TopK",
+    "Tversky",
+    "WeightedSum",
+]

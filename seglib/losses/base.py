@@ -246,6 +246,33 @@ def class_sums(values, labels, num_classes):
     return ops.sum(ops.reshape(sums, [batch, height, num_classes]), axis=1)
 
 
+def soft_overlap(labels, logits, weights):
+    """Sums the probabilities of each class over its own pixels and over all pixels.
+
+    Args:
+        labels: `[B, H, W]` int32.
+        logits: `[B, H, W, C]`.
+        weights: `[B, H, W]`.
+
+    Returns:
+        Two float32 tensors `[B, C]`: the soft number of pixels of a class that are predicted as
+        such, and the soft number of pixels predicted as the class.
+    """
+    # The fused cross-entropy gives each pixel's own probability faster than a gather, whose
+    # gradient scatters, or a product with one-hot labels.
+    own = ops.exp(-keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    hit = class_sums(weights * own, labels, logits.shape[-1])
+    return hit, pixel_sums(weights, ops.softmax(logits))
+
+
+def pixel_sums(weights, values):
+    """Returns the weighted sums over each picture's pixels: `[B, H, W, C]` to `[B, C]`."""
+    batch, height, width, channels = ops.shape(values)
+    # As a product of matrices it needs no weighted copy of the values.
+    rows = ops.reshape(weights, [batch, height, 1, width]) @ values  # (B, H, 1, C)
+    return ops.reshape(ops.sum(rows, axis=1), [batch, channels])
+
+
 def weighted_mean(values, weights):
     """Returns `sum(w * v) / sum(w)`, and 0 (with gradient 0) if all weights are 0."""
     return ops.divide_no_nan(ops.sum(weights * values), ops.sum(weights))

@@ -3,8 +3,11 @@
 import math
 
 import keras
+from keras import ops
 
-from seglib.losses.base import SegmentationLoss
+from seglib.losses.base import PixelLoss, SegmentationLoss
+from seglib.losses.distribution import CrossEntropy, sparse_cross_entropy
+from seglib.losses.region import Dice, safe_power
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -78,3 +81,172 @@ def flatten(terms, term_weights):
         flat_terms += term.terms if inner else [term]
         flat_weights += [float(weight) * w for w in (term.term_weights if inner else [1.0])]
     return flat_terms, flat_weights
+
+
+@keras.saving.register_keras_serializable("seglib")
+class Combo(SegmentationLoss):
+    r"""Combo loss: cross-entropy and Dice in one.
+
+    $$L = \alpha\, L_\text{CrossEntropy} + (1 - \alpha)\, L_\text{Dice}$$
+
+    The paper subtracts the Dice score; here the Dice *loss* is added, which differs by the constant
+    `1 - α` and makes a perfect prediction cost 0. Its `β`, the price of missing the object of a
+    binary task, is the class weights `(1 - β, β)`.
+
+    Args:
+        class_weights: one weight a class in the cross-entropy, or `None` for equal weights. The
+            Dice term is not weighted, as in the paper.
+        alpha: the share `α` of the cross-entropy, from 0 to 1.
+        smooth: as in `Dice`.
+        classes: `"present"` or `"all"`, as in `Dice`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
+        `[B]` or `[B, H, W]`.
+
+    Raises:
+        ValueError: if shapes do not belong together or the weights are not one a class. Labels
+            that are neither one of `0 … C-1` nor the ignore label make the loss NaN.
+
+    When to use: the safe choice for unbalanced classes; cross-entropy teaches from the first step,
+    Dice looks after the small regions. What breaks: hardly anything, but the two terms have
+    different scales: cross-entropy has no upper bound, Dice ends at 1.
+
+    Reference:
+        Taghanaki et al., Combo loss: Handling input and output imbalance in multi-organ
+        segmentation, Computerized Medical Imaging and Graphics 2019, arXiv:1805.02798. The paper
+        takes the binary cross-entropy of each class, here it is that of the softmax.
+    """
+
+    def __init__(
+        self,
+        class_weights=None,
+        *,
+        alpha=0.5,
+        smooth=0.0,
+        classes="present",
+        ignore_label=255,
+        name="combo",
+    ):
+        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is {alpha}, expected a number from 0 to 1.")
+        self.alpha = alpha
+        self.cross_entropy = CrossEntropy(class_weights, ignore_label=ignore_label)
+        self.dice = Dice(smooth=smooth, classes=classes, ignore_label=ignore_label)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        cross_entropy = self.cross_entropy(y_true, y_pred, sample_weight)
+        dice = self.dice(y_true, y_pred, sample_weight)
+        return self.alpha * cross_entropy + (1 - self.alpha) * dice
+
+    def get_config(self):
+        return super().get_config() | {
+            "alpha": self.alpha,
+            "smooth": self.dice.smooth,
+            "classes": self.dice.classes,
+        }
+
+
+@keras.saving.register_keras_serializable("seglib")
+class ExpLog(SegmentationLoss):
+    r"""Exponential logarithmic loss: powers of the logarithms of Dice and cross-entropy.
+
+    $$L = w_\text{dice}\, \operatorname{mean}_c \left(-\ln D_c\right)^{\gamma}
+      + w_\text{cross}\, \frac{\sum_i w_i \left(-\ln p_{i y_i}\right)^{\gamma}}{\sum_i w_i},\qquad
+      D_c = \frac{2\,TP_c + \sigma}{\sum_i s_i\, p_{ic} + \sum_i s_i\, [y_i = c] + \sigma}$$
+
+    The mean over classes runs over those present in each picture, then over the pictures. With
+    `γ` below 1 both powers have an infinite slope at a perfect prediction; below a logarithm of
+    `10^{-6}` they go on as straight lines to 0, so that the gradient stays finite.
+
+    Args:
+        class_weights: one weight a class in the cross-entropy, or `None` for equal weights. The
+            paper's are `(Σ f / f_c) ** 0.5`, with `f_c` the number of pixels of class *c* in the
+            training set.
+        dice_weight: the factor `w_dice`.
+        cross_weight: the factor `w_cross`.
+        gamma: the exponent `γ` of both terms, above 0.
+        smooth: the number `σ`, above 0: it keeps the logarithm finite.
+        classes: `"present"` or `"all"`, as in `Dice`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `Combo`.
+
+    Raises:
+        ValueError: as `Combo`; labels that are no class make the loss NaN.
+
+    When to use: when the sizes of the objects differ a hundredfold. What breaks: with `γ = 0.3`
+    the gradient of pixels that are nearly right is the largest of all, so training does not come to
+    rest without a falling learning rate, and wrong labels weigh little.
+
+    Reference:
+        Wong et al., 3D Segmentation with Exponential Logarithmic Loss for Highly Unbalanced
+        Object Sizes, MICCAI 2018, section 2: the two factors 0.8 and 0.2, `γ` = 0.3 and `σ` = 1
+        are the paper's. It divides by the number of pixels; here it is the sum of the weights.
+    """
+
+    def __init__(
+        self,
+        class_weights=None,
+        *,
+        dice_weight=0.8,
+        cross_weight=0.2,
+        gamma=0.3,
+        smooth=1.0,
+        classes="present",
+        ignore_label=255,
+        name="exp_log",
+    ):
+        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+        if not gamma > 0:
+            raise ValueError(f"gamma is {gamma}, expected a number above 0.")
+        if not smooth > 0:
+            raise ValueError(f"smooth is {smooth}, expected a number above 0.")
+        self.dice_weight = dice_weight
+        self.cross_weight = cross_weight
+        self.gamma = gamma
+        self.cross = PowerCrossEntropy(gamma, class_weights, ignore_label=ignore_label)
+        self.dice = PowerLogDice(gamma, smooth=smooth, classes=classes, ignore_label=ignore_label)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        dice = self.dice(y_true, y_pred, sample_weight)
+        cross = self.cross(y_true, y_pred, sample_weight)
+        return self.dice_weight * dice + self.cross_weight * cross
+
+    def get_config(self):
+        return super().get_config() | {
+            "dice_weight": self.dice_weight,
+            "cross_weight": self.cross_weight,
+            "gamma": self.gamma,
+            "smooth": self.dice.smooth,
+            "classes": self.dice.classes,
+        }
+
+
+class PowerCrossEntropy(PixelLoss):
+    """The pixels' part of `ExpLog`: cross-entropy to the power `gamma`."""
+
+    def __init__(self, gamma, class_weights, **kwargs):
+        super().__init__(class_weights, **kwargs)
+        self.gamma = gamma
+
+    def pixel_losses(self, labels, logits):
+        return safe_power(sparse_cross_entropy(labels, logits), self.gamma)
+
+
+class PowerLogDice(Dice):
+    """The regions' part of `ExpLog`: minus the logarithm of Dice to the power `gamma`."""
+
+    def __init__(self, gamma, **kwargs):
+        super().__init__(**kwargs)
+        self.gamma = gamma
+
+    def from_counts(self, hit, too_much, missed):
+        # minus the logarithm of D, with all its digits both where D is near 0 and near 1
+        log_dice = ops.log1p((too_much + missed) / (2 * hit + self.smooth))
+        return safe_power(log_dice, self.gamma)

@@ -1,0 +1,351 @@
+r"""Losses that compare regions: soft counts of right and wrong pixels, for each picture and class.
+
+All of them start from the same sums over the valid pixels *i* of one picture, with `p` the softmax
+of the logits, `y` the labels and `s` the sample weights (1 if not given):
+
+$$TP_c = \sum_{i: y_i = c} s_i\, p_{ic},\qquad
+  FP_c = \sum_{i: y_i \neq c} s_i\, p_{ic},\qquad
+  FN_c = \sum_{i: y_i = c} s_i\, (1 - p_{ic})$$
+
+The loss is the mean over the classes that stand in the picture, then over the pictures.
+"""
+
+import keras
+from keras import ops
+
+from seglib.losses.base import RegionLoss, class_sums, pixel_sums, soft_overlap
+
+
+class OverlapLoss(RegionLoss):
+    """A region loss that follows from true positives, false positives and false negatives.
+
+    A subclass gives `from_counts`.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        smooth: a number of pixels added to each region's denominator (and to the overlap).
+        classes: `"present"` or `"all"`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+    """
+
+    def __init__(
+        self, class_weights=None, *, smooth=0.0, classes="present", ignore_label=255, name=None
+    ):
+        super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
+        if not smooth >= 0:
+            raise ValueError(f"smooth is {smooth}, expected a number of at least 0.")
+        self.smooth = smooth
+
+    def class_losses(self, labels, logits, weights, truth):
+        hit, predicted = soft_overlap(labels, logits, weights)
+        # Rounding can make a difference of two sums a little less than 0.
+        return self.from_counts(
+            hit, ops.maximum(predicted - hit, 0.0), ops.maximum(truth - hit, 0.0)
+        )
+
+    def from_counts(self, hit, too_much, missed):
+        """Returns the losses from soft TP, FP and FN, each `[B, C]`."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return super().get_config() | {"smooth": self.smooth}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class Dice(OverlapLoss):
+    r"""Dice loss: one minus the soft Dice score of each region.
+
+    $$L_c = 1 - \frac{2\,TP_c + \sigma}
+      {\sum_i s_i\, p_{ic}^{\,k} + \sum_i s_i\, [y_i = c] + \sigma}$$
+
+    with `k = 1`, or `k = 2` for the squared denominator.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        smooth: the number `σ`. The default 0 is exact and enough for classes that are present.
+        squared: whether the probabilities in the denominator are squared.
+        classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
+            to average over all. With `"all"`, give a `smooth` of 1 or more: without it a class that
+            is absent costs 1 wherever it has any probability, and has no gradient.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar from 0 to 1. `sample_weight`
+        `[B]` weights the pictures, `[B, H, W]` the pixels inside the sums.
+
+    Raises:
+        ValueError: if shapes do not belong together or the weights are not one a class. Labels
+            that are neither one of `0 … C-1` nor the ignore label make the loss NaN.
+
+    When to use: for small objects, together with a cross-entropy, and where the Dice score is what
+    counts. What breaks: with `classes="present"`, a class that is predicted where it does not occur
+    costs only what it takes from the others; probabilities are pushed to 0 and 1; the gradient of
+    small regions is noisy.
+
+    Reference:
+        Milletari et al., V-Net, 3DV 2016, section 3 (squared denominator); Sudre et al.,
+        Generalised Dice Overlap as a Deep Learning Loss Function, DLMIA 2017.
+    """
+
+    def __init__(self, class_weights=None, *, squared=False, name="dice", **kwargs):
+        super().__init__(class_weights, name=name, **kwargs)
+        self.squared = squared
+
+    def class_losses(self, labels, logits, weights, truth):
+        if not self.squared:
+            return super().class_losses(labels, logits, weights, truth)
+        hit, _ = soft_overlap(labels, logits, weights)
+        squares = pixel_sums(weights, ops.square(ops.softmax(logits)))
+        # Both sums together are the sum of (p - y)^2, which is 0 for a perfect prediction.
+        wrong = ops.maximum(squares + truth - 2 * hit, 0.0)
+        return ops.divide_no_nan(wrong, squares + truth + self.smooth)
+
+    def from_counts(self, hit, too_much, missed):
+        wrong = too_much + missed
+        return ops.divide_no_nan(wrong, 2 * hit + wrong + self.smooth)
+
+    def get_config(self):
+        return super().get_config() | {"squared": self.squared}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class Jaccard(OverlapLoss):
+    r"""Jaccard loss: one minus the soft intersection over union of each region.
+
+    $$L_c = 1 - \frac{TP_c + \sigma}{TP_c + FP_c + FN_c + \sigma}$$
+
+    Dice and Jaccard scores of one region rank predictions alike: `J = D / (2 - D)`.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        smooth: the number `σ`.
+        classes: `"present"` or `"all"`, as in `Dice`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `Dice`.
+
+    Raises:
+        ValueError: as `Dice`; labels that are no class make the loss NaN.
+
+    When to use: as `Dice`, where the score is the IoU. What breaks: as `Dice`; its gradient is
+    smaller where the overlap is poor and larger near the end.
+
+    Reference:
+        Rahman & Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image
+        Segmentation, ISVC 2016.
+    """
+
+    def __init__(self, class_weights=None, *, name="jaccard", **kwargs):
+        super().__init__(class_weights, name=name, **kwargs)
+
+    def from_counts(self, hit, too_much, missed):
+        wrong = too_much + missed
+        return ops.divide_no_nan(wrong, hit + wrong + self.smooth)
+
+
+@keras.saving.register_keras_serializable("seglib")
+class Tversky(OverlapLoss):
+    r"""Tversky loss: Dice with separate prices for false positives and false negatives.
+
+    $$L_c = 1 - \frac{TP_c + \sigma}{TP_c + \alpha\, FP_c + \beta\, FN_c + \sigma}$$
+
+    `alpha=beta=0.5` is the Dice loss, `alpha=beta=1` the Jaccard loss (of the same `smooth` for
+    Jaccard, twice the `smooth` for Dice).
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        alpha: the price `α` of a false positive.
+        beta: the price `β` of a false negative.
+        smooth: the number `σ`.
+        classes: `"present"` or `"all"`, as in `Dice`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `Dice`.
+
+    Raises:
+        ValueError: as `Dice`; labels that are no class make the loss NaN.
+
+    When to use: when missing a small object is worse than drawing it too large (`beta` above
+    `alpha`). What breaks: with softmax every false negative of one class is another's false
+    positive, so for the mean over all classes the prices partly cancel; `class_weights` can single
+    one class out.
+
+    Reference:
+        Salehi et al., Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional
+        Deep Networks, MLMI 2017, whose best setting, 0.3 and 0.7, is the default. Other papers
+        swap the two letters.
+    """
+
+    def __init__(self, class_weights=None, *, alpha=0.3, beta=0.7, name="tversky", **kwargs):
+        super().__init__(class_weights, name=name, **kwargs)
+        if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
+            raise ValueError(
+                f"alpha is {alpha} and beta {beta}, expected numbers of at least 0, not both 0."
+            )
+        self.alpha = alpha
+        self.beta = beta
+
+    def from_counts(self, hit, too_much, missed):
+        wrong = self.alpha * too_much + self.beta * missed
+        return ops.divide_no_nan(wrong, hit + wrong + self.smooth)
+
+    def get_config(self):
+        return super().get_config() | {"alpha": self.alpha, "beta": self.beta}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class FocalTversky(Tversky):
+    r"""Focal Tversky loss: the Tversky loss of each region to the power `1/γ`.
+
+    $$L_c = \left(1 - T_c\right)^{1/\gamma}$$
+
+    The exponent is `1/γ`, as in the paper; some summaries print `γ`. Below `1 - T = 10^{-6}` the
+    power goes on as a straight line to 0, because its slope would be infinite there.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        alpha: the price of a false positive.
+        beta: the price of a false negative.
+        gamma: the number `γ`, above 0; 1 is `Tversky`.
+        smooth: the number `σ`.
+        classes: `"present"` or `"all"`, as in `Dice`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `Dice`.
+
+    Raises:
+        ValueError: as `Dice`; labels that are no class make the loss NaN.
+
+    When to use: for regions so small that their Tversky loss stays near 1 for long. What breaks:
+    with `γ` above 1, the slope grows as a region becomes right, so training does not come to rest.
+
+    Reference:
+        Abraham & Khan, A Novel Focal Tversky Loss Function With Improved Attention U-Net for
+        Lesion Segmentation, ISBI 2019, where `γ` is 4/3 and the letters `α` and `β` are swapped.
+    """
+
+    def __init__(self, class_weights=None, *, gamma=4 / 3, name="focal_tversky", **kwargs):
+        super().__init__(class_weights, name=name, **kwargs)
+        if not gamma > 0:
+            raise ValueError(f"gamma is {gamma}, expected a number above 0.")
+        self.gamma = gamma
+
+    def from_counts(self, hit, too_much, missed):
+        return safe_power(super().from_counts(hit, too_much, missed), 1 / self.gamma)
+
+    def get_config(self):
+        return super().get_config() | {"gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class LogCoshDice(Dice):
+    r"""Log-cosh Dice loss: the Dice loss of each region, rounded off near 0.
+
+    $$L_c = \log \cosh\left(1 - D_c\right)$$
+
+    It is about half the square of the Dice loss, and its slope goes to 0 with it.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        smooth: as in `Dice`.
+        squared: as in `Dice`.
+        classes: `"present"` or `"all"`, as in `Dice`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `Dice`, to a scalar from 0 to log cosh 1 = 0.434.
+
+    Raises:
+        ValueError: as `Dice`; labels that are no class make the loss NaN.
+
+    When to use: when training with `Dice` does not come to rest. What breaks: regions that are
+    nearly right hardly improve any more.
+
+    Reference:
+        Jadon, A survey of loss functions for semantic segmentation, CIBCB 2020,
+        arXiv:2006.14822. Applied here to each region, before the mean.
+    """
+
+    def __init__(self, class_weights=None, *, name="log_cosh_dice", **kwargs):
+        super().__init__(class_weights, name=name, **kwargs)
+
+    def class_losses(self, labels, logits, weights, truth):
+        dice = super().class_losses(labels, logits, weights, truth)
+        # log cosh x = log(1 + 2 sinh(x/2)^2), which keeps its digits for a small x
+        return ops.log1p(2.0 * ops.square(ops.sinh(0.5 * dice)))
+
+
+@keras.saving.register_keras_serializable("seglib")
+class SensitivitySpecificity(RegionLoss):
+    r"""Squared error inside and outside each region, each divided by its own size.
+
+    $$L_c = w\, \frac{\sum_{i: y_i = c} s_i\, (1 - p_{ic})^2}{\sum_{i: y_i = c} s_i}
+      + (1 - w)\, \frac{\sum_{i: y_i \neq c} s_i\, p_{ic}^{\,2}}{\sum_{i: y_i \neq c} s_i}$$
+
+    A side without pixels adds 0.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        w: the share `w` of the inside (the sensitivity), from 0 to 1.
+        classes: `"present"` or `"all"`, as in `Dice`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        As `Dice`, to a scalar from 0 to 1.
+
+    Raises:
+        ValueError: as `Dice`; labels that are no class make the loss NaN.
+
+    When to use: for a class that fills a thousandth of the picture; a `w` well below one half keeps
+    it from being drawn too large. What breaks: the squared error of a probability has nearly no
+    gradient where the prediction is confidently wrong.
+
+    Reference:
+        Brosch et al., Deep Convolutional Encoder Networks for Multiple Sclerosis Lesion
+        Segmentation, MICCAI 2015 (for one class; here for each class, then the mean). The default
+        of one half is ours.
+    """
+
+    def __init__(self, class_weights=None, *, w=0.5, name="sensitivity_specificity", **kwargs):
+        super().__init__(class_weights, name=name, **kwargs)
+        if not 0 <= w <= 1:
+            raise ValueError(f"w is {w}, expected a number from 0 to 1.")
+        self.w = w
+
+    def class_losses(self, labels, logits, weights, truth):
+        num_classes = logits.shape[-1]
+        p = ops.softmax(logits)
+        own = ops.arange(num_classes, dtype="int32") == labels[..., None]  # (B, H, W, C)
+        # The difference of two sums over a large picture would drown a small outside.
+        outside = pixel_sums(weights, ops.square(ops.where(own, 0.0, p)))
+        missed = ops.square(ops.sum(ops.where(own, 1.0 - p, 0.0), axis=-1))  # (B, H, W)
+        inside = class_sums(weights * missed, labels, num_classes)
+        others = ops.sum(truth, axis=-1, keepdims=True) - truth
+        return self.w * ops.divide_no_nan(inside, truth) + (1 - self.w) * ops.divide_no_nan(
+            outside, others
+        )
+
+    def get_config(self):
+        return super().get_config() | {"w": self.w}
+
+
+def safe_power(values, exponent, smallest=1e-6):
+    """Returns `values ** exponent` for values of at least 0, with a finite slope everywhere.
+
+    Below `smallest` the power is replaced by the straight line from 0 to its value there, if its
+    slope would be infinite (`exponent` below 1).
+    """
+    if exponent >= 1:
+        return ops.power(values, exponent)
+    power = ops.power(ops.maximum(values, smallest), exponent)
+    return ops.where(values < smallest, values * smallest ** (exponent - 1), power)
