@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from seglib.errors import check_num_classes, check_shapes, expand_weight
+from seglib.fused import fused
 
 # A count is kept as high * 2**30 + low in two int32 numbers: float32 stops being exact at 2**24,
 # which one batch of large pictures reaches, and JAX has no int64 unless asked.
@@ -46,10 +47,18 @@ def confusion_matrix(y_true, y_pred, num_classes, *, ignore_label=255, sample_we
             f"The label map has shape {true_shape}, the prediction {pred_shape}; expected the "
             "same. Take the argmax of logits first."
         )
+    if sample_weight is not None:
+        sample_weight = expand_weight(sample_weight, y_true)
+    return count_pairs(y_true, y_pred, sample_weight, num_classes, ignore_label)
+
+
+@fused
+def count_pairs(y_true, y_pred, weight, num_classes, ignore_label):
+    """Counts the pairs of true and predicted class, int32 `[C, C]`."""
     valid = (y_true >= 0) & (y_true < num_classes) & (y_true != ignore_label)
     valid = valid & (y_pred >= 0) & (y_pred < num_classes)
-    if sample_weight is not None:
-        valid = valid & ops.not_equal(expand_weight(sample_weight, y_true), 0)
+    if weight is not None:
+        valid = valid & ops.not_equal(weight, 0)
     cells = num_classes * num_classes
     # Pixels that do not count fall into one extra cell, which is dropped.
     cell = ops.where(valid, y_true * num_classes + y_pred, cells)
@@ -58,7 +67,14 @@ def confusion_matrix(y_true, y_pred, num_classes, *, ignore_label=255, sample_we
 
 def count_cells(cell, num_cells):
     """Counts how often each number below `num_cells` occurs, int32 `[num_cells]`."""
+    # Not ops.bincount: under XLA, TensorFlow's cannot be compiled; JAX's takes the same time.
     return ops.segment_sum(ops.ones_like(cell), cell, num_segments=num_cells)
+
+
+@fused
+def predicted_labels(logits):
+    """Returns the class of the largest logit, int32 `[B, H, W]`; the first one of equals."""
+    return ops.cast(ops.argmax(logits, axis=-1), "int32")
 
 
 class ConfusionMetric(keras.metrics.Metric):
@@ -89,7 +105,7 @@ class ConfusionMetric(keras.metrics.Metric):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         check_shapes(y_true, y_pred, self.num_classes, from_logits=self.from_logits)
         if self.from_logits:
-            y_pred = ops.argmax(y_pred, axis=-1)  # (B, H, W)
+            y_pred = predicted_labels(y_pred)  # (B, H, W)
         low = self.low + confusion_matrix(
             y_true,
             y_pred,

@@ -1,0 +1,48 @@
+"""A fused function is the same function: values, errors, unknown shapes."""
+
+import keras
+import numpy as np
+import pytest
+
+from seglib.fused import fused
+
+to_numpy = keras.ops.convert_to_numpy
+
+
+@fused
+def weighted_argmax(values, weight, scale):
+    best = keras.ops.cast(keras.ops.argmax(values, axis=-1), "float32")
+    return best * scale if weight is None else best * scale * weight
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("weight", [None, 2.0])
+def test_the_values_are_numpys(batch, weight):
+    values = np.random.default_rng(batch).normal(size=(batch, 5, 4)).astype("float32")
+    expected = values.argmax(-1) * 3.0 * (1.0 if weight is None else weight)
+    given = None if weight is None else np.full((batch, 5), weight, "float32")
+    np.testing.assert_array_equal(to_numpy(weighted_argmax(values, given, 3)), expected)
+
+
+def test_an_error_keeps_its_kind():
+    @fused
+    def broken(x):
+        raise ValueError("said plainly")
+
+    with pytest.raises(ValueError, match="said plainly"):
+        broken(np.zeros(3))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's graphs")
+@pytest.mark.parametrize("shape", [(None, 5, 4), (None, None, None, 4), (2, 5, 4)])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_inside_a_graph_sizes_may_be_unknown(shape, jit_compile):
+    import tensorflow as tf
+
+    values = np.random.default_rng(0).normal(size=[s or 3 for s in shape]).astype("float32")
+    graph = tf.function(
+        lambda x: weighted_argmax(x, None, 1),
+        input_signature=[tf.TensorSpec(shape, tf.float32)],
+        jit_compile=jit_compile,
+    )
+    np.testing.assert_array_equal(to_numpy(graph(values)), values.argmax(-1))
