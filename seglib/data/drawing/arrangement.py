@@ -92,10 +92,10 @@ def paint_ground_shadow(rgb, pet, place, light):
     x, y = corners[:, 0].mean() - 0.4 * place.scale * light[0], corners[1, 1] - 0.12 * place.scale
     rx = 0.52 * abs(corners[1, 0] - corners[0, 0])
     ry = max(0.3 * place.scale, 2.0)
-    height, width = rgb.shape[:2]
+    height, width = rgb.shape[1:]
     fx = np.exp(-((np.abs(np.arange(width) - x) / rx) ** 4)).astype(np.float32)
     fy = np.exp(-(((np.arange(height) - y) / ry) ** 2)).astype(np.float32)
-    rgb *= 1 - np.float32(0.42) * (fy[:, None] * fx)[..., None]
+    rgb *= 1 - np.float32(0.42) * (fy[:, None] * fx)
 
 
 def hide(cover, front):
@@ -106,7 +106,7 @@ def hide(cover, front):
 def paint_backdrop_thing(rgb, places, light, rng):
     """A thing beside and behind the pets."""
     name = pick(rng, ("ball", "cushion", "plant", "carton"))
-    height, width = rgb.shape[:2]
+    height, width = rgb.shape[1:]
     scale = float(rng.uniform(0.6, 1.0) * places[0].scale)
     spot = (width * rng.uniform(0.02, 0.98), height * rng.uniform(0.62, 0.9))
     paint_thing(name, Placement(spot, scale), rgb, light, rng)
@@ -117,7 +117,7 @@ def occlude(rgb, covers, heads, pets, places, light, rng):
     pet, place = pets[-1], places[-1]
     name = choose(rng, THINGS, 1)
     corners = place([pet.low, pet.high])
-    bottom = min(corners[1, 1], rgb.shape[0] - 2.0)
+    bottom = min(corners[1, 1], rgb.shape[1] - 2.0)
     span = corners[1, 0] - corners[0, 0]
     x = corners[0, 0] + span * rng.uniform(0.05, 0.95)
     scale = place.scale * rng.uniform(0.75, 1.15)

@@ -23,7 +23,7 @@ SCENES = {
 
 
 def paint_background(width, height, rng, accent):
-    """Returns the background `[H, W, 3]` float32 and the horizon's row."""
+    """Returns the background `[3, H, W]` float32 and the horizon's row."""
     size = math.sqrt(width * height)
     scene = Scene(round(width * 256 / size), round(height * 256 / size), rng, accent)
     SCENES[choose(rng, SCENES, 1)][0](scene)
@@ -32,4 +32,6 @@ def paint_background(width, height, rng, accent):
     radius = max(scene.blur, rng.uniform(0, 1.3)) * size / 128
     if radius > 0.35:
         image = image.filter(ImageFilter.BoxBlur(radius))
-    return np.array(image, np.float32), scene.horizon * height / scene.h
+    return np.array(
+        np.asarray(image).transpose(2, 0, 1), np.float32, order="C"
+    ), scene.horizon * height / scene.h

@@ -78,21 +78,26 @@ def _shifted(shape, dx, dy):
 
 
 class Painter:
-    """Paints parts onto the picture, in place, and keeps the pixels that they cover."""
+    """Paints parts onto the picture, in place, and keeps the pixels that they cover.
+
+    The picture `rgb` is `[3, H, W]`: with the channels last, every sum would go over pixels one
+    by one.
+    """
 
     def __init__(self, rgb, light, rng):
         self.rgb, self.light, self.rng = rgb, light, rng
-        self.alpha = np.zeros(rgb.shape[:2], np.float32)
+        self.alpha = np.zeros(rgb.shape[1:], np.float32)
 
     def outline(self, points):
         """Antialiased coverage of an outline in pixels: `(box, "L" image)`, or `None`."""
         height, width = self.alpha.shape
-        x0, y0 = np.maximum(np.floor(points.min(0)) - 1, 0).astype(int)
-        x1, y1 = np.minimum(np.ceil(points.max(0)) + 1, (width, height)).astype(int)
+        (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+        x0, y0 = max(math.floor(left) - 1, 0), max(math.floor(top) - 1, 0)
+        x1, y1 = min(math.ceil(right) + 1, width), min(math.ceil(bottom) + 1, height)
         if x1 - x0 < 1 or y1 - y0 < 1:
             return None
         n = _SUPERSAMPLING
-        mask = Image.new("L", (int(x1 - x0) * n, int(y1 - y0) * n))
+        mask = Image.new("L", ((x1 - x0) * n, (y1 - y0) * n))
         local = (points - (x0, y0)) * n - 0.5
         ImageDraw.Draw(mask).polygon(local.ravel().tolist(), fill=255)
         return (x0, y0, x1, y1), mask.reduce(n)
@@ -109,22 +114,22 @@ class Painter:
         (x0, y0, x1, y1), mask = covered
         grid = _Grid((x0, y0, x1, y1), *place(part.axis), place.scale, place.origin)
         share = np.asarray(mask, np.float32)
-        rgb = np.asarray(color, np.float32)
+        rgb = np.asarray(color, np.float32)[:, None, None]
         much = amount(grid) if amount else None
         if much is not None:
-            rgb = rgb + np.multiply.outer(much, second - color)
+            rgb = rgb + (second - color)[:, None, None] * much
         rgb = self.relief(mask, share, part, fur, grid) * rgb
         share *= np.float32(part.strength / 255)
-        under = self.rgb[y0:y1, x0:x1]
+        under = self.rgb[:, y0:y1, x0:x1]
         rgb -= under
-        rgb *= share[..., None]
+        rgb *= share
         under += rgb
         if not part.detail:
             alpha = self.alpha[y0:y1, x0:x1]
             np.maximum(alpha, share, out=alpha)
 
     def relief(self, mask, share, part, fur, grid):
-        """Brightness `[h, w, 3]` as if the part were inflated, with the grain of its fur."""
+        """Brightness `[3, h, w]` as if the part were inflated, with the grain of its fur."""
         radius = min(max(0.17 * min(mask.size), 0.8), 9.0)
         if part.relief > 0:
             height = np.asarray(mask.filter(ImageFilter.GaussianBlur(0.65 * radius)), np.float32)
@@ -144,7 +149,7 @@ class Painter:
                 0.015 + 0.045 * min(fur, 1.0)
             )
         # Shadows are a little cooler and lights a little warmer than the coat itself.
-        return 1 + np.multiply.outer(shade, _SHADE_TINT)
+        return 1 + np.multiply.outer(_SHADE_TINT, shade)
 
     def contact(self, item, place):
         """Darkens what this pet has painted so far, softly, around a point."""
@@ -158,7 +163,7 @@ class Painter:
         fx = np.exp(-(((np.arange(x0, x1) - x) / rx) ** 2)).astype(np.float32)
         fy = np.exp(-(((np.arange(y0, y1) - y) / ry) ** 2)).astype(np.float32)
         dark = np.float32(item.strength) * fy[:, None] * fx * self.alpha[y0:y1, x0:x1]
-        self.rgb[y0:y1, x0:x1] *= 1 - dark[..., None]
+        self.rgb[:, y0:y1, x0:x1] *= 1 - dark
 
     def features(self, shapes, place, colors):
         """Draws small flat shapes, antialiased over what is there."""
@@ -171,7 +176,8 @@ class Painter:
         if x1 <= x0 or y1 <= y0:
             return
         n = 4
-        under = Image.fromarray(self.rgb[y0:y1, x0:x1].clip(0, 255).astype(np.uint8))
+        under = self.rgb[:, y0:y1, x0:x1].clip(0, 255).astype(np.uint8)
+        under = Image.fromarray(under.transpose(1, 2, 0))
         image = under.resize((under.width * n, under.height * n), Image.Resampling.NEAREST)
         draw = ImageDraw.Draw(image, "RGBA")
         local, at = ((stacked - (x0, y0)) * n - 0.5).ravel().tolist(), 0
@@ -183,4 +189,4 @@ class Painter:
             else:
                 width = max(2, round(thick * place.scale * n))
                 draw.line(flat, fill=colors[color], width=width, joint="curve")
-        self.rgb[y0:y1, x0:x1] = np.asarray(image.reduce(n), np.float32)
+        self.rgb[:, y0:y1, x0:x1] = np.asarray(image.reduce(n)).transpose(2, 0, 1)

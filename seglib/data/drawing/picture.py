@@ -119,7 +119,7 @@ def _light(rng):
 
 def _develop(rgb, light, rng):
     """Light, lens and sensor: uint8 `[H, W, 3]`."""
-    height, width = rgb.shape[:2]
+    height, width = rgb.shape[1:]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     slope = np.float32(rng.uniform(0.0, 0.13))
@@ -128,11 +128,12 @@ def _develop(rgb, light, rng):
     )
     level -= np.float32(rng.uniform(0.0, 0.12)) * (x * x + y * y)
     warmth = np.float32(rng.normal(0.0, 0.045))
-    tint = np.array([1 + warmth, 1, 1 - warmth], np.float32)
+    tint = np.array([1 + warmth, 1, 1 - warmth], np.float32)[:, None, None]
     offset = rng.integers(0, TILE, 2)
     grain = read_tile(film_grain(), np.arange(height) + offset[0], np.arange(width) + offset[1])
-    out = rgb * (level[..., None] * tint) + (grain * np.float32(rng.uniform(0.5, 4.0)))[..., None]
-    return np.clip(out + 0.5, 0, 255).astype(np.uint8)
+    out = rgb * (level * tint) + grain * np.float32(rng.uniform(0.5, 4.0))
+    out = np.clip(out + 0.5, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(out.transpose(1, 2, 0))
 
 
 def _picture(image, covers, heads, pets, index):

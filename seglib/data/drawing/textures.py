@@ -69,4 +69,4 @@ def read_tile(texture, ys, xs):
     """Reads a periodic texture at the rows `ys` and columns `xs`, which may be negative."""
     rows = np.asarray(ys + 16 * TILE).astype(np.int64) & (TILE - 1)
     columns = np.asarray(xs + 16 * TILE).astype(np.int64) & (TILE - 1)
-    return texture[rows[:, None], columns]
+    return texture.take(rows, 0).take(columns, 1)
