@@ -1,0 +1,238 @@
+"""Euclidean distances to classes and boundaries, exact and in the graph, and truths that carry them.
+
+The distance transform works in two passes, as in Saito and Toriwaki: New algorithms for Euclidean
+distance transformation of an n-dimensional digitized picture with applications, Pattern Recognition
+1994. The first finds the nearest target in each pixel's own row; the second finds, along each
+column, the row from which the sum of both squares is least. All squares are whole numbers, which
+float32 holds exactly up to 2**24: pictures of up to 2896 x 2896 pixels.
+"""
+
+from keras import ops
+
+INFINITY = float("inf")
+# Rows that are compared before the second pass asks again whether it is done.
+OFFSETS = 4
+
+
+def distance_transform(mask):
+    """Returns the distance of each non-zero pixel to the nearest zero pixel, in pixels.
+
+    Args:
+        mask: `[..., H, W]`, booleans or numbers.
+
+    Returns:
+        float32 `[..., H, W]`: 0 where the mask is 0; infinity everywhere if it is 0 nowhere.
+        (`scipy.ndimage.distance_transform_edt` measures to a pixel outside the picture then.)
+        There is no gradient.
+
+    Raises:
+        ValueError: if the mask has fewer than two axes.
+    """
+    mask = ops.convert_to_tensor(mask)
+    check_rank(mask)
+    targets = ops.logical_not(ops.cast(mask, "bool"))
+    return nearest(targets[..., None])[..., 0]
+
+
+def signed_distance(labels, num_classes, ignore_label=255):
+    """Returns the distance of each pixel to the boundary of each class, negative inside the class.
+
+    A pixel outside the class measures to the nearest pixel of the class, a pixel inside to the
+    nearest pixel of another class, so that the absolute value is at least 1. (The code of Kervadec
+    et al. subtracts 1 from the inner distances.)
+
+    Ignored pixels, and pixels whose label is no class, are targets for nobody: a pixel beside them
+    measures past them to the next pixel that is labeled. They themselves lie outside every class.
+
+    Args:
+        labels: label map `[..., H, W]`, whole numbers.
+        num_classes: number of classes `C`.
+        ignore_label: label of pixels that count nowhere.
+
+    Returns:
+        float32 `[..., H, W, C]`. A class that is absent from the picture, or the only one in it,
+        has no boundary: its distances are 0.
+
+    Raises:
+        ValueError: if the label map has fewer than two axes.
+
+    Reference:
+        Kervadec et al.: Boundary loss for highly unbalanced segmentation, MIDL 2019, section 2
+        (the level set function of the truth's boundary).
+
+    Example:
+        >>> signed_distance([[0, 1, 1]], 2)[..., 1]
+        [[1, -1, -2]]
+    """
+    labels = class_or_minus_one(labels, num_classes, ignore_label)
+    own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
+    outer = nearest(own)  # (..., H, W, C)
+    # The nearest pixel of another class is the nearest one of all other classes' nearest.
+    inner = ops.min(ops.where(own, INFINITY, outer), axis=-1, keepdims=True)
+    return zero_if_infinite(ops.where(own, -inner, outer))
+
+
+def boundary_distance(labels, ignore_label=255, num_classes=256):
+    """Returns the distance of each pixel to the nearest pixel of another class.
+
+    It is the pixel's own entry of `signed_distance`, times -1.
+
+    Args:
+        labels: label map `[..., H, W]`, whole numbers.
+        ignore_label: label of pixels that count nowhere; no other pixel measures to them.
+        num_classes: labels from this one on count nowhere either. The fewer, the faster.
+
+    Returns:
+        float32 `[..., H, W]`, at least 1; 0 at pixels that count nowhere, and 0 in a picture
+        of one class, which has no boundary.
+
+    Raises:
+        ValueError: if the label map has fewer than two axes.
+    """
+    labels = class_or_minus_one(labels, num_classes, ignore_label)
+    # Two labels differ where any of their binary digits does, so the nearest other label is found
+    # with two maps a digit and not one a class.
+    digits = [
+        ops.equal(ops.bitwise_and(ops.right_shift(labels, i), 1), 1)
+        for i in range((num_classes - 1).bit_length())
+    ]
+    ones = ops.stack(digits, axis=-1)  # (..., H, W, digits)
+    valid = ops.greater_equal(labels, 0)
+    targets = ops.concatenate([ones, ops.logical_not(ones)], axis=-1) & valid[..., None]
+    to_ones, to_zeros = ops.split(nearest(targets), 2, axis=-1)
+    distance = ops.min(ops.where(ones, to_zeros, to_ones), axis=-1)
+    return ops.where(valid, zero_if_infinite(distance), 0.0)
+
+
+def pack_distances(labels, num_classes, ignore_label=255):
+    """Packs a label map with its signed distances, so that losses need not compute them.
+
+    Every loss and metric of seglib takes the result in place of the label map. On the TensorFlow
+    backend it works in `tf.data`: `data.map(lambda x, y: (x, pack_distances(y, 3)))`, after
+    augmentation; on others, pack arrays before they become a data set.
+
+    Args:
+        labels: label map `[..., H, W]`, whole numbers.
+        num_classes: number of classes `C`; 2 for logits of one channel.
+        ignore_label: label of pixels that count nowhere.
+
+    Returns:
+        float32 `[..., H, W, 1 + C]`: the label map, then the signed distance of each class.
+
+    Raises:
+        ValueError: if the label map has fewer than two axes.
+    """
+    labels = ops.convert_to_tensor(labels)
+    distances = signed_distance(labels, num_classes, ignore_label)
+    return ops.concatenate([ops.cast(labels, "float32")[..., None], distances], axis=-1)
+
+
+def unpack(y_true, num_channels):
+    """Takes a packed truth apart; a plain label map is passed through.
+
+    Args:
+        y_true: label map `[B, H, W]`, or what `pack_distances` makes of it.
+        num_channels: channels of the logits, or the number of classes; 1 is taken as 2 classes.
+
+    Returns:
+        The label map `[B, H, W]`, and the distances `[B, H, W, C]` or `None`.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    shape = tuple(y_true.shape)
+    if len(shape) == 4 and shape[-1] == 1 + max(num_channels, 2):
+        return y_true[..., 0], y_true[..., 1:]
+    return y_true, None
+
+
+def nearest(targets):
+    """Returns the distance of each pixel to the nearest target, for several kinds at once.
+
+    Args:
+        targets: booleans `[..., H, W, C]`.
+
+    Returns:
+        float32 `[..., H, W, C]`, infinity where a picture has no target of the kind.
+    """
+    *batch, height, width, kinds = ops.shape(targets)
+    targets = ops.reshape(targets, [-1, height, width, kinds])
+    # The axis along which a pass compares comes first: its slices are then no copies.
+    targets = ops.transpose(targets, [2, 0, 1, 3])  # (W, N, H, C)
+    row = nearest_in_line(ops.where(targets, 0.0, INFINITY))
+    squared = ops.square(ops.transpose(row, [2, 1, 0, 3]))  # (H, N, W, C)
+    distance = ops.sqrt(ops.transpose(lower_envelope(squared), [1, 0, 2, 3]))
+    return ops.stop_gradient(ops.reshape(distance, [*batch, height, width, kinds]))
+
+
+def nearest_in_line(distance):
+    """Turns 0 at targets and infinity elsewhere into distances along the first axis.
+
+    Each step doubles the reach, so a line of `n` pixels takes `log2(n)` steps.
+    """
+    size = ops.shape(distance)[0]
+    beyond = ops.full_like(distance, INFINITY)
+
+    def reach_twice_as_far(step, near):
+        padded = ops.concatenate([beyond, near, beyond], axis=0)
+        sides = ops.minimum(shifted(padded, size - step, near), shifted(padded, size + step, near))
+        return 2 * step, ops.minimum(near, sides + ops.cast(step, "float32"))
+
+    return ops.while_loop(
+        lambda step, near: step < size, reach_twice_as_far, (ops.array(1, "int32"), distance)
+    )[1]
+
+
+def lower_envelope(squared):
+    """Returns `min_k squared[k] + (i - k)**2` for each `i` along the first axis.
+
+    It tries ever larger offsets, and stops where their squares alone exceed all minima found: the
+    time grows with the largest distance in the batch, not with the size of the picture.
+    """
+    size = ops.shape(squared)[0]
+    # Maps without a target would keep the loop running to the end.
+    empty = ops.isinf(ops.min(squared, axis=(0, 2), keepdims=True))  # (1, N, 1, C)
+    beyond = ops.full_like(squared, INFINITY)
+    margin = [beyond[:1]] * OFFSETS
+    padded = ops.concatenate([*margin, beyond, squared, beyond, *margin], axis=0)
+    middle = size + OFFSETS
+
+    def unfinished(offset, least):
+        reach = ops.cast(ops.square(offset), "float32")
+        return (offset < size) & (reach < ops.max(least))
+
+    def compare(offset, least):
+        for _ in range(OFFSETS):
+            sides = ops.minimum(
+                shifted(padded, middle - offset, least), shifted(padded, middle + offset, least)
+            )
+            least = ops.minimum(least, sides + ops.cast(ops.square(offset), "float32"))
+            offset = offset + 1
+        return offset, least
+
+    start = ops.where(empty, 0.0, squared)
+    least = ops.while_loop(unfinished, compare, (ops.array(1, "int32"), start))[1]
+    return ops.where(empty, INFINITY, least)
+
+
+def shifted(padded, start, like):
+    """Returns the slice of `like`'s shape that begins at `start` along the first axis."""
+    begin = [start, *[0] * (len(like.shape) - 1)]
+    return ops.slice(padded, begin, ops.shape(like))
+
+
+def class_or_minus_one(labels, num_classes, ignore_label):
+    """Returns the labels as int32, with -1 for the ignore label and all that is no class."""
+    labels = ops.convert_to_tensor(labels)
+    check_rank(labels)
+    labels = ops.cast(labels, "int32")
+    valid = (labels >= 0) & (labels < num_classes) & ops.not_equal(labels, ignore_label)
+    return ops.where(valid, labels, -1)
+
+
+def zero_if_infinite(distance):
+    """Returns 0 where there is no boundary to measure to."""
+    return ops.where(ops.isinf(distance), 0.0, distance)
+
+
+def check_rank(array):
+    if len(array.shape) < 2:
+        raise ValueError(f"The array has shape {tuple(array.shape)}, expected [..., H, W].")
