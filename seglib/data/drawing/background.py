@@ -32,6 +32,5 @@ def paint_background(width, height, rng, accent):
     radius = max(scene.blur, rng.uniform(0, 1.3)) * size / 128
     if radius > 0.35:
         image = image.filter(ImageFilter.BoxBlur(radius))
-    return np.array(
-        np.asarray(image).transpose(2, 0, 1), np.float32, order="C"
-    ), scene.horizon * height / scene.h
+    rgb = np.array(np.asarray(image).transpose(2, 0, 1), np.float32, order="C")
+    return rgb, scene.horizon * height / scene.h
