@@ -53,7 +53,7 @@ class SegmentationLoss(keras.losses.Loss):
             ignored pixels, elsewhere the class weight times the sample weight; NaN where the label
             is neither a class nor the ignore label.
         """
-        y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        logits = ops.convert_to_tensor(y_pred)
         y_true, _ = unpack(y_true, num_classes_of(logits))
         check_shapes(y_true, logits)
         logits = two_channels(logits)
@@ -163,20 +163,31 @@ class RegionLoss(SegmentationLoss):
         pixel_weight, picture_weight = split_sample_weight(sample_weight)
         labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
         truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
+        if picture_weight is not None:
+            expand_weight(picture_weight, labels)  # raises if it does not fit
         losses = self.class_losses(labels, logits, weights, truth)  # (B, C)
+        return ops.sum(self.shares(truth, picture_weight) * losses)
+
+    def shares(self, truth, picture_weight=None):
+        """Returns how much the loss of each picture and class counts, `[B, C]`.
+
+        They sum to 1, or are all 0 if nothing counts.
+
+        Args:
+            truth: the sum of the weights over the pixels of each class, `[B, C]`.
+            picture_weight: `None` or `[B]`.
+        """
         # The sign is 1 or 0 for a sum, and stays NaN where a label is no class.
         counts = ops.sign(truth)
         if self.classes == "all":
             counts = ops.sign(ops.sum(truth, axis=-1, keepdims=True)) * ops.ones_like(truth)
         if self.class_weights is not None:
             counts = counts * ops.array(self.class_weights, "float32")
-        total = ops.sum(counts, axis=-1)  # (B,)
-        pictures = ops.divide_no_nan(ops.sum(counts * losses, axis=-1), total)
-        picture_weights = ops.sign(total)
+        total = ops.sum(counts, axis=-1, keepdims=True)  # (B, 1)
+        pictures = ops.sign(total)
         if picture_weight is not None:
-            expand_weight(picture_weight, labels)  # raises if it does not fit
-            picture_weights = picture_weights * picture_weight
-        return weighted_mean(pictures, picture_weights)
+            pictures = pictures * picture_weight[:, None]
+        return ops.divide_no_nan(counts, total) * ops.divide_no_nan(pictures, ops.sum(pictures))
 
     def class_losses(self, labels, logits, weights, truth):
         """Returns the loss of each picture and class, `[B, C]`.
@@ -258,19 +269,26 @@ def soft_overlap(labels, logits, weights):
         Two float32 tensors `[B, C]`: the soft number of pixels of a class that are predicted as
         such, and the soft number of pixels predicted as the class.
     """
-    # The fused cross-entropy gives each pixel's own probability faster than a gather, whose
-    # gradient scatters, or a product with one-hot labels.
-    own = ops.exp(-keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    hit = class_sums(weights * own, labels, logits.shape[-1])
-    return hit, pixel_sums(weights, ops.softmax(logits))
+    p = ops.softmax(logits)
+    hit = class_sums(weights * of_own_class(p, labels), labels, logits.shape[-1])
+    return hit, pixel_sums(weights, p)
+
+
+def of_own_class(values, labels):
+    """Returns each pixel's entry for its own class: `[B, H, W, C]` to `[B, H, W]`."""
+    # By one flat index: a product with one-hot labels would write C times as many numbers.
+    shape = ops.shape(labels)
+    first = ops.arange(shape[0] * shape[1] * shape[2], dtype="int32") * values.shape[-1]
+    return ops.take(ops.reshape(values, [-1]), ops.reshape(first, shape) + labels, axis=0)
 
 
 def pixel_sums(weights, values):
     """Returns the weighted sums over each picture's pixels: `[B, H, W, C]` to `[B, C]`."""
     batch, height, width, channels = ops.shape(values)
     # As a product of matrices it needs no weighted copy of the values.
-    rows = ops.reshape(weights, [batch, height, 1, width]) @ values  # (B, H, 1, C)
-    return ops.reshape(ops.sum(rows, axis=1), [batch, channels])
+    weights = ops.reshape(weights, [batch, 1, height * width])
+    sums = weights @ ops.reshape(values, [batch, height * width, channels])  # (B, 1, C)
+    return ops.reshape(sums, [batch, channels])
 
 
 def weighted_mean(values, weights):

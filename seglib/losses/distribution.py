@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from seglib import distance
-from seglib.losses.base import PixelLoss, class_sums, soft_overlap, weighted_mean
+from seglib.distance import boundary_distance, unpack
+from seglib.losses.base import PixelLoss, class_sums, of_own_class, soft_overlap, weighted_mean
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -348,17 +348,18 @@ class DistancePenalized(PixelLoss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
-        weights = weights * self.penalty(y_true, logits.shape[-1])
+        weights = weights * self.penalty(y_true, labels, logits.shape[-1])
         return weighted_mean(sparse_cross_entropy(labels, logits), weights)
 
-    def penalty(self, y_true, num_classes):
-        """Returns `1 + φ`, `[B, H, W]`."""
-        truth, _ = distance.unpack(ops.convert_to_tensor(y_true), num_classes)
+    def penalty(self, y_true, labels, num_classes):
+        """Returns `1 + φ`, `[B, H, W]`; distances that were packed with the labels are taken."""
+        truth, distances = unpack(y_true, num_classes)
         truth = ops.cast(truth, "int32")
-        valid = ops.not_equal(truth, self.ignore_label)
-        depth = distance.boundary_distance(truth, ignore_label=self.ignore_label)
-        # Without a boundary there is no distance to it.
-        depth = ops.where(valid & ops.isfinite(depth), depth, 0.0)
+        if distances is None:
+            depth = boundary_distance(truth, self.ignore_label, num_classes)
+        else:
+            depth = -of_own_class(ops.cast(distances, "float32"), labels)
+        depth = ops.where(ops.not_equal(truth, self.ignore_label), depth, 0.0)
         return 1.0 + ops.max(depth, axis=(1, 2), keepdims=True) - depth
 
 

@@ -13,7 +13,7 @@ The loss is the mean over the classes that stand in the picture, then over the p
 import keras
 from keras import ops
 
-from seglib.losses.base import RegionLoss, class_sums, pixel_sums, soft_overlap
+from seglib.losses.base import RegionLoss, class_sums, of_own_class, pixel_sums, soft_overlap
 
 
 class OverlapLoss(RegionLoss):
@@ -325,10 +325,10 @@ class SensitivitySpecificity(RegionLoss):
     def class_losses(self, labels, logits, weights, truth):
         num_classes = logits.shape[-1]
         p = ops.softmax(logits)
-        own = ops.arange(num_classes, dtype="int32") == labels[..., None]  # (B, H, W, C)
+        own = ops.equal(ops.arange(num_classes, dtype="int32"), labels[..., None])  # (B, H, W, C)
         # The difference of two sums over a large picture would drown a small outside.
         outside = pixel_sums(weights, ops.square(ops.where(own, 0.0, p)))
-        missed = ops.square(ops.sum(ops.where(own, 1.0 - p, 0.0), axis=-1))  # (B, H, W)
+        missed = ops.square(1.0 - of_own_class(p, labels))  # (B, H, W)
         inside = class_sums(weights * missed, labels, num_classes)
         others = ops.sum(truth, axis=-1, keepdims=True) - truth
         return self.w * ops.divide_no_nan(inside, truth) + (1 - self.w) * ops.divide_no_nan(
