@@ -1,5 +1,12 @@
 """Metrics on a label map and logits (or a predicted label map), exact over a whole epoch."""
 
+from seglib.metrics.boundary import (
+    AverageSurfaceDistance,
+    BoundaryF1,
+    BoundaryIoU,
+    HausdorffDistance,
+)
+from seglib.metrics.coco import COCOAveragePrecision
 from seglib.metrics.confusion import (
     ClassIoU,
     DiceScore,
@@ -7,5 +14,18 @@ from seglib.metrics.confusion import (
     PixelAccuracy,
     confusion_matrix,
 )
+from seglib.metrics.panoptic import PanopticQuality
 
-__all__ = ["ClassIoU", "DiceScore", "MeanIoU", "PixelAccuracy", "confusion_matrix"]
+__all__ = [
+    "AverageSurfaceDistance",
+    "BoundaryF1",
+    "BoundaryIoU",
+    "COCOAveragePrecision",
+    "ClassIoU",
+    "DiceScore",
+    "HausdorffDistance",
+    "MeanIoU",
+    "PanopticQuality",
+    "PixelAccuracy",
+    "confusion_matrix",
+]
