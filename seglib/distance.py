@@ -1,4 +1,4 @@
-"""Euclidean distances to classes and boundaries, exact and in the graph, and truths that carry them.
+"""Exact Euclidean distances in the graph, and truths that bring them along.
 
 The distance transform works in two passes, as in Saito and Toriwaki: New algorithms for Euclidean
 distance transformation of an n-dimensional digitized picture with applications, Pattern Recognition
@@ -9,9 +9,11 @@ float32 holds exactly up to 2**24: pictures of up to 2896 x 2896 pixels.
 
 from keras import ops
 
+from seglib.fused import fused
+
 INFINITY = float("inf")
 # Rows that are compared before the second pass asks again whether it is done.
-OFFSETS = 4
+OFFSETS = 8
 
 
 def distance_transform(mask):
@@ -153,14 +155,19 @@ def nearest(targets):
     Returns:
         float32 `[..., H, W, C]`, infinity where a picture has no target of the kind.
     """
-    *batch, height, width, kinds = ops.shape(targets)
-    targets = ops.reshape(targets, [-1, height, width, kinds])
+    shape = ops.shape(targets)
+    distance = nearest_in_pictures(ops.reshape(targets, [-1, *shape[-3:]]))
+    return ops.stop_gradient(ops.reshape(distance, shape))
+
+
+@fused
+def nearest_in_pictures(targets):
+    """Does what `nearest` says, for `[N, H, W, C]`."""
     # The axis along which a pass compares comes first: its slices are then no copies.
     targets = ops.transpose(targets, [2, 0, 1, 3])  # (W, N, H, C)
     row = nearest_in_line(ops.where(targets, 0.0, INFINITY))
     squared = ops.square(ops.transpose(row, [2, 1, 0, 3]))  # (H, N, W, C)
-    distance = ops.sqrt(ops.transpose(lower_envelope(squared), [1, 0, 2, 3]))
-    return ops.stop_gradient(ops.reshape(distance, [*batch, height, width, kinds]))
+    return ops.sqrt(ops.transpose(lower_envelope(squared), [1, 0, 2, 3]))
 
 
 def nearest_in_line(distance):
