@@ -1,0 +1,510 @@
+"""Metrics that look at the boundaries of the classes, picture by picture.
+
+A *boundary pixel* of a class is a pixel of the class with a pixel of another class above, below, to
+the left or to the right of it (the inner boundary, 4-neighbourhood). Pixels that do not count
+(ignored, or of weight 0) are holes in both maps: they belong to no class, and a class does not get
+a boundary by ending at one. Neither does it by ending at the picture's frame.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from seglib.distance import nearest, unpack
+from seglib.errors import check_num_classes, check_shapes, expand_weight
+from seglib.logits import two_channels
+from seglib.metrics.confusion import LIMB_BITS, nan_mean, predicted_labels
+
+# Scores are summed as whole numbers, so that neither order nor number of the pictures matters:
+# shares in units of 2**-24, distances (up to 8192 px) in units of 2**-16.
+SHARE_BITS, DISTANCE_BITS = 24, 16
+# Two int32 numbers hold a sum: the units below 2**15, and the rest.
+HALF_BITS = 15
+# Squared distances below 2**24 are exact in float32.
+SQUARE_BITS = 24
+
+
+class LabelMetric(keras.metrics.Metric):
+    """A metric of two label maps; logits become one by their arg-max.
+
+    Args:
+        num_classes: number of classes `C`.
+        ignore_label: label of pixels that count nowhere. Other labels that are no class do not
+            count either; check them with `seglib.errors.check_labels`.
+        from_logits: whether predictions are logits `[B, H, W, C]` (for two classes also
+            `[B, H, W, 1]`, the logit of class 1) or label maps `[B, H, W]`.
+        name: name of the metric.
+
+    Raises:
+        ValueError: if shapes do not belong together.
+    """
+
+    def __init__(self, num_classes, *, ignore_label=255, from_logits=True, name=None):
+        super().__init__(name=name, dtype="float32")
+        check_num_classes(num_classes)
+        self.num_classes = num_classes
+        self.ignore_label = ignore_label
+        self.from_logits = from_logits
+
+    def label_maps(self, y_true, y_pred, sample_weight=None):
+        """Returns truth and prediction, int32 `[B, H, W]`, both -1 where a pixel does not count."""
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        y_true, _ = unpack(y_true, self.num_classes)
+        if self.from_logits:
+            y_pred = two_channels(y_pred)
+        check_shapes(y_true, y_pred, self.num_classes, from_logits=self.from_logits)
+        if self.from_logits:
+            y_pred = predicted_labels(y_pred)  # (B, H, W)
+        truth, prediction = ops.cast(y_true, "int32"), ops.cast(y_pred, "int32")
+        valid = (truth >= 0) & (truth < self.num_classes)
+        valid = valid & (prediction >= 0) & (prediction < self.num_classes)
+        if self.ignore_label is not None:
+            valid = valid & ops.not_equal(truth, self.ignore_label)
+        if sample_weight is not None:
+            valid = valid & ops.not_equal(expand_weight(sample_weight, truth), 0)
+        return ops.where(valid, truth, -1), ops.where(valid, prediction, -1)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "num_classes": self.num_classes,
+            "ignore_label": self.ignore_label,
+            "from_logits": self.from_logits,
+        }
+
+
+class PictureMetric(LabelMetric):
+    """A metric with one score for each picture and class, and the mean of these.
+
+    `average="picture"` takes the mean over the classes of each picture, then over the pictures;
+    `average="class"` the mean over the pictures of each class (`per_class()`), then over the
+    classes.
+
+    Subclasses implement `scores`.
+    """
+
+    bits = SHARE_BITS
+
+    def __init__(self, num_classes, *, average="picture", name=None, **kwargs):
+        if average not in ("picture", "class"):
+            raise ValueError(f"average is {average!r}, expected 'picture' or 'class'.")
+        super().__init__(num_classes, name=name, **kwargs)
+        self.average = average
+        # One entry a class; the last one is for the means of the pictures.
+        entries = (num_classes + 1,)
+        self.high = self.add_weight(entries, initializer="zeros", dtype="int32", name="high")
+        self.low = self.add_weight(entries, initializer="zeros", dtype="int32", name="low")
+        self.seen = self.add_weight(entries, initializer="zeros", dtype="int32", name="seen")
+        self.lost = self.add_weight((num_classes,), initializer="zeros", dtype="int32", name="lost")
+
+    def scores(self, truth, prediction):
+        """Returns score, whether there is one, and whether one map lacks the class's boundary.
+
+        Args:
+            truth: int32 `[B, H, W]`, -1 where a pixel does not count.
+            prediction: likewise.
+
+        Returns:
+            float32, bool and bool, each `[B, C]`.
+        """
+        raise NotImplementedError
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        score, found, lost = self.scores(*self.label_maps(y_true, y_pred, sample_weight))
+        score, found = with_picture_mean(score, found)  # (B, C + 1)
+        units = ops.cast(ops.round(ops.where(found, score, 0.0) * 2.0**self.bits), "int32")
+        low = self.low + ops.sum(ops.bitwise_and(units, 2**HALF_BITS - 1), axis=0)
+        high = self.high + ops.sum(ops.right_shift(units, HALF_BITS), axis=0)
+        self.high.assign(high + ops.right_shift(low, HALF_BITS))
+        self.low.assign(ops.bitwise_and(low, 2**HALF_BITS - 1))
+        self.seen.assign(self.seen + count(found, axis=0))
+        self.lost.assign(self.lost + count(lost, axis=0))
+
+    def means(self):
+        """Returns the mean score of each class and, last, of the pictures: float32 `[C + 1]`."""
+        high, low = ops.cast(self.high, "float32"), ops.cast(self.low, "float32")
+        total = high * 2.0 ** (HALF_BITS - self.bits) + low * 2.0**-self.bits
+        return total / ops.cast(self.seen, "float32")
+
+    def per_class(self):
+        """Returns the mean score of each class, float32 `[C]`; NaN for one without a score."""
+        return self.means()[:-1]
+
+    def result(self):
+        means = self.means()
+        return means[-1] if self.average == "picture" else nan_mean(means[:-1])
+
+    def missed(self):
+        """Returns in how many pictures each class has a boundary in one of the two maps alone.
+
+        Returns:
+            NumPy int32 `[C]`.
+        """
+        return ops.convert_to_numpy(self.lost)
+
+    def get_config(self):
+        return super().get_config() | {"average": self.average}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class BoundaryF1(PictureMetric):
+    """Boundary F1: how much of the boundaries lies within a tolerance of each other.
+
+    For each picture and class, with the boundary pixels `T` of the truth and `P` of the prediction:
+
+        precision = share of P whose distance to T is at most the tolerance
+        recall    = share of T whose distance to P is at most the tolerance
+        F1        = 2 precision recall / (precision + recall), 0 if both are 0
+
+    A class that has a boundary in one of the maps alone scores 0; one without any boundary in the
+    picture (absent from both maps, or alone in both) has no score there. A picture without a score
+    is left out.
+
+    Args:
+        num_classes: number of classes `C`.
+        tolerance: Euclidean distance in pixels, 0 or at least 1; between 0 and 1 it is a share of
+            the picture's diagonal.
+        average: `"picture"` for the mean over each picture's classes, then over the pictures;
+            `"class"` for the mean over each class's pictures, then over the classes.
+        ignore_label: label of pixels that count nowhere; no class ends at them.
+        from_logits: whether predictions are logits or label maps.
+        name: name of the metric.
+
+    Shape:
+        `[B, H, W]` (or packed with distances) and `[B, H, W, C]` (or `[B, H, W]`) to a scalar from
+        0 to 1; NaN before the first boundary.
+
+    Reference:
+        Csurka, Larlus and Perronnin: What is a good evaluation measure for semantic segmentation?,
+        BMVC 2013: F1 of the contours of each class, picture by picture.
+
+    When to use it:
+        Where the IoU is high already and outlines matter. Report the tolerance beside the number.
+
+    What breaks:
+        It says nothing about boundaries farther off than the tolerance, and a share of the diagonal
+        is another number of pixels at another resolution.
+    """
+
+    def __init__(self, num_classes, *, tolerance=0.0075, name="boundary_f1", **kwargs):
+        check_extent(tolerance, "tolerance")
+        super().__init__(num_classes, name=name, **kwargs)
+        self.tolerance = tolerance
+
+    def scores(self, truth, prediction):
+        tolerance = in_pixels(self.tolerance, truth)
+        true, predicted = class_edges(truth, prediction, self.num_classes)
+        precision = share(predicted & (nearest(true) <= tolerance), predicted)
+        recall = share(true & (nearest(predicted) <= tolerance), true)
+        f1 = ops.divide_no_nan(2 * precision * recall, precision + recall)  # (B, C)
+        in_truth, in_prediction = exists(true), exists(predicted)
+        return f1, in_truth | in_prediction, ops.logical_xor(in_truth, in_prediction)
+
+    def get_config(self):
+        return super().get_config() | {"tolerance": self.tolerance}
+
+
+class DistanceMetric(PictureMetric):
+    """A distance between the boundaries of truth and prediction, in pixels."""
+
+    bits = DISTANCE_BITS
+
+    def scores(self, truth, prediction):
+        true, predicted = class_edges(truth, prediction, self.num_classes)
+        in_truth, in_prediction = exists(true), exists(predicted)
+        found = in_truth & in_prediction
+        distance = self.distance(true, predicted, nearest(predicted), nearest(true))
+        return distance, found, ops.logical_xor(in_truth, in_prediction)
+
+    def distance(self, true, predicted, to_predicted, to_true):
+        """Returns the distance `[B, C]`; what stands where a boundary is empty does not matter."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("seglib")
+class HausdorffDistance(DistanceMetric):
+    """Hausdorff distance between boundaries, in pixels, by default its 95th percentile.
+
+    For each picture and class, the distances of the truth's boundary pixels to the prediction's
+    boundary have a percentile, interpolated linearly as `numpy.percentile` does, and so have those
+    of the prediction's to the truth's; the score is the larger of the two. `percentile=100` is the
+    Hausdorff distance itself.
+
+    A class with a boundary in one of the maps alone has no distance: such pictures are left out of
+    the mean and counted by `missed()`. Report both; a model can lower this mean by missing what is
+    hard.
+
+    Args:
+        num_classes: number of classes `C`.
+        percentile: above 0, up to 100.
+        average: as in `BoundaryF1`.
+        ignore_label: label of pixels that count nowhere; no class ends at them.
+        from_logits: whether predictions are logits or label maps.
+        name: name of the metric.
+
+    Shape:
+        As `BoundaryF1`, to a scalar in pixels; NaN before the first distance.
+
+    Reference:
+        Huttenlocher, Klanderman and Rucklidge: Comparing images using the Hausdorff distance, IEEE
+        TPAMI 1993 (the distance, and ranks of it in place of the maximum).
+
+    What breaks:
+        One stray pixel far off decides at `percentile=100`. Pixels are not millimetres: where
+        their size matters, multiply by it.
+    """
+
+    def __init__(self, num_classes, *, percentile=95, name="hausdorff", **kwargs):
+        if not 0 < percentile <= 100:
+            raise ValueError(f"percentile is {percentile}, expected more than 0 and at most 100.")
+        super().__init__(num_classes, name=name, **kwargs)
+        self.percentile = percentile
+
+    def distance(self, true, predicted, to_predicted, to_true):
+        share = self.percentile / 100
+        return ops.maximum(quantile(to_predicted, true, share), quantile(to_true, predicted, share))
+
+    def get_config(self):
+        return super().get_config() | {"percentile": self.percentile}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class AverageSurfaceDistance(DistanceMetric):
+    """Mean distance of boundary pixels to the other map's boundary, in pixels, both ways.
+
+    For each picture and class: the sum of the distances of the truth's boundary pixels to the
+    prediction's boundary and of the prediction's to the truth's, divided by the number of all these
+    pixels. (Some packages take the mean of the two means; it differs where one boundary is longer.)
+
+    A class with a boundary in one of the maps alone has no distance: such pictures are left out of
+    the mean and counted by `missed()`.
+
+    Args:
+        num_classes: number of classes `C`.
+        average: as in `BoundaryF1`.
+        ignore_label: label of pixels that count nowhere; no class ends at them.
+        from_logits: whether predictions are logits or label maps.
+        name: name of the metric.
+
+    Shape:
+        As `HausdorffDistance`.
+    """
+
+    def __init__(self, num_classes, *, name="average_surface_distance", **kwargs):
+        super().__init__(num_classes, name=name, **kwargs)
+
+    def distance(self, true, predicted, to_predicted, to_true):
+        total = ops.sum(ops.where(true, to_predicted, 0.0), axis=(1, 2))
+        total = total + ops.sum(ops.where(predicted, to_true, 0.0), axis=(1, 2))
+        pixels = count(true, axis=(1, 2)) + count(predicted, axis=(1, 2))
+        return ops.divide_no_nan(total, ops.cast(pixels, "float32"))
+
+
+@keras.saving.register_keras_serializable("seglib")
+class BoundaryIoU(LabelMetric):
+    """Boundary IoU: the IoU of those pixels of each class that lie near the edge of its region.
+
+    Of the region of a class only the pixels within `width` of its outside are kept, in truth and
+    prediction each; the IoU of the two bands is the score. Like `MeanIoU`, it counts the
+    intersections and unions of a whole epoch, divides once, and takes the mean over the classes
+    that occur.
+
+    As in the paper's public code, the distance is the chessboard distance (that code erodes `width`
+    times with a 3 x 3 square), the width is rounded to whole pixels and at least 1, and the frame
+    of the picture is an edge. Ignored pixels are none: they stand in no band, and make none.
+
+    Args:
+        num_classes: number of classes `C`.
+        width: of the band, in pixels if at least 1, otherwise a share of the picture's diagonal.
+        class_id: one class, or `None` for the mean.
+        ignore_label: label of pixels that count nowhere.
+        from_logits: whether predictions are logits or label maps.
+        name: name of the metric.
+
+    Shape:
+        As `BoundaryF1`; NaN before the first pixel.
+
+    Reference:
+        Cheng, Girshick, Dollár, Berg and Kirillov: Boundary IoU: Improving Object-Centric Image
+        Segmentation Evaluation, CVPR 2021.
+
+    When to use it:
+        For large objects, whose IoU hardly notices their outline. A region that is thinner than
+        twice the width is all band, and Boundary IoU is then the plain IoU.
+    """
+
+    def __init__(self, num_classes, *, width=0.02, class_id=None, name="boundary_iou", **kwargs):
+        check_extent(width, "width")
+        if width == 0:
+            raise ValueError("width is 0, expected a number of pixels or a share of the diagonal.")
+        if class_id is not None and not 0 <= class_id < num_classes:
+            raise ValueError(f"class_id is {class_id}, expected 0 to {num_classes - 1}, or None.")
+        super().__init__(num_classes, name=name, **kwargs)
+        self.width = width
+        self.class_id = class_id
+        # As in the confusion matrix: high * 2**30 + low; row 0 intersections, row 1 unions.
+        shape = (2, num_classes)
+        self.low = self.add_weight(shape, initializer="zeros", dtype="int32", name="low")
+        self.high = self.add_weight(shape, initializer="zeros", dtype="int32", name="high")
+
+    def overlaps(self, truth, prediction):
+        """Returns the sizes of intersection and union of the bands, int32 `[B, 2, C]`."""
+        true = band(truth, self.num_classes, self.width)
+        predicted = band(prediction, self.num_classes, self.width)
+        both = count(true & predicted, axis=(1, 2))
+        return ops.stack([both, count(true | predicted, axis=(1, 2))], axis=1)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        overlaps = self.overlaps(*self.label_maps(y_true, y_pred, sample_weight))
+        low = self.low + ops.sum(overlaps, axis=0)
+        self.high.assign(self.high + ops.right_shift(low, LIMB_BITS))
+        self.low.assign(ops.bitwise_and(low, 2**LIMB_BITS - 1))
+
+    def per_class(self):
+        """Returns the Boundary IoU of each class, float32 `[C]`; NaN for one that never occurs."""
+        high, low = ops.cast(self.high, "float32"), ops.cast(self.low, "float32")
+        intersection, union = ops.unstack(high * 2.0**LIMB_BITS + low, 2, axis=0)
+        return intersection / union
+
+    def result(self):
+        scores = self.per_class()
+        return nan_mean(scores) if self.class_id is None else scores[self.class_id]
+
+    def get_config(self):
+        return super().get_config() | {"width": self.width, "class_id": self.class_id}
+
+
+def check_extent(extent, name):
+    if not (extent >= 0 and math.isfinite(extent)):
+        raise ValueError(
+            f"{name} is {extent}, expected a number of pixels, or a share of the diagonal below 1."
+        )
+
+
+def in_pixels(extent, labels):
+    """Returns an extent in pixels: a number between 0 and 1 is a share of the diagonal."""
+    if not 0 < extent < 1:
+        return float(extent)
+    height, width = ops.shape(labels)[1:3]
+    if isinstance(height, int) and isinstance(width, int):
+        return extent * math.hypot(height, width)
+    square = ops.square(ops.cast(height, "float32")) + ops.square(ops.cast(width, "float32"))
+    return extent * ops.sqrt(square)
+
+
+def regions(labels, num_classes):
+    """Returns the masks of the classes, bool `[B, H, W, C]`."""
+    return ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
+
+
+def class_edges(truth, prediction, num_classes):
+    """Returns the boundary pixels of each class in truth and prediction, bool `[B, H, W, C]`."""
+    return tuple(
+        regions(labels, num_classes) & edges(labels)[..., None] for labels in (truth, prediction)
+    )
+
+
+def edges(labels):
+    """Returns which pixels have a 4-neighbor of another class, bool `[B, H, W]`."""
+
+    def differ(a, b):
+        return ops.not_equal(a, b) & (a >= 0) & (b >= 0)
+
+    down = differ(labels[:, :-1], labels[:, 1:])
+    right = differ(labels[:, :, :-1], labels[:, :, 1:])
+    down_or_up = ops.pad(down, ((0, 0), (0, 1), (0, 0))) | ops.pad(down, ((0, 0), (1, 0), (0, 0)))
+    sideways = ops.pad(right, ((0, 0), (0, 0), (0, 1))) | ops.pad(right, ((0, 0), (0, 0), (1, 0)))
+    return down_or_up | sideways
+
+
+def band(labels, num_classes, width):
+    """Returns the pixels of each class at most `width` from its outside, bool `[B, H, W, C]`."""
+    width = in_pixels(width, labels)
+    width = max(1, round(width)) if isinstance(width, float) else ops.maximum(ops.round(width), 1.0)
+    width = ops.cast(width, "int32")
+    inside = regions(labels, num_classes)
+    outside = ops.cast(ops.logical_not(inside) & (labels >= 0)[..., None], "int32")
+    near = window_sum(window_sum(outside, width, 1), width, 2) > 0
+    for axis in (1, 2):
+        near = near | at_the_frame(labels, width, axis)
+    return inside & near
+
+
+def window_sum(values, reach, axis):
+    """Sums along an axis over all places at most `reach` away, whatever the reach in one pass."""
+    size = ops.shape(values)[axis]
+    place = ops.arange(size, dtype="int32")
+    sums = ops.cumsum(values, axis=axis)
+    last = ops.take(sums, ops.minimum(place + reach, size - 1), axis=axis)
+    before = ops.take(sums, ops.maximum(place - reach - 1, 0), axis=axis)
+    shape = [1] * len(values.shape)
+    shape[axis] = -1
+    return last - ops.where(ops.reshape(place > reach, shape), before, 0)
+
+
+def at_the_frame(labels, reach, axis):
+    """Returns which places are at most `reach` from the outside of the picture along an axis."""
+    size = ops.shape(labels)[axis]
+    place = ops.arange(size, dtype="int32")
+    shape = [1] * 4
+    shape[axis] = -1
+    return ops.reshape((place < reach) | (place >= size - reach), shape)
+
+
+def count(mask, axis):
+    return ops.sum(ops.cast(mask, "int32"), axis=axis)
+
+
+def exists(mask):
+    """Returns in which pictures a class has a boundary, bool `[B, C]`."""
+    return ops.any(mask, axis=(1, 2))
+
+
+def share(part, whole):
+    """Returns what share of the pixels belongs to the part, `[B, C]`; 0 if there is none."""
+    part, whole = (ops.cast(count(mask, (1, 2)), "float32") for mask in (part, whole))
+    return ops.divide_no_nan(part, whole)
+
+
+def quantile(distance, mask, share):
+    """Returns a quantile of the distances at the mask's pixels, `[B, C]`, linearly interpolated.
+
+    The squares of the distances are whole numbers, so the one of a given rank is found by halving
+    an interval: far cheaper than sorting all pixels to look at the few on a boundary.
+    """
+    squared = ops.where(mask, ops.cast(ops.round(ops.square(distance)), "int32"), 2**30)
+    number = count(mask, axis=(1, 2))
+    rank = share * ops.cast(ops.maximum(number - 1, 0), "float32")
+    below = ops.cast(ops.floor(rank), "int32")
+
+    def halve(_, bounds):
+        least, most = bounds
+        middle = (least + most) // 2
+        enough = up_to(squared, middle) > below
+        return ops.where(enough, least, middle + 1), ops.where(enough, middle, most)
+
+    start = ops.zeros_like(number)
+    lower = ops.fori_loop(0, SQUARE_BITS + 1, halve, (start, start + 2**SQUARE_BITS))[1]
+    # The next rank is another pixel at the same distance, or the next larger distance.
+    larger = ops.min(ops.where(squared > lower[:, None, None], squared, 2**30), axis=(1, 2))
+    upper = ops.where(up_to(squared, lower) > below + 1, lower, larger)
+    upper = ops.where(below + 1 < number, upper, lower)
+    lower, upper = (ops.sqrt(ops.cast(square, "float32")) for square in (lower, upper))
+    return lower + (upper - lower) * (rank - ops.cast(below, "float32"))
+
+
+def up_to(squared, limit):
+    """Counts the pixels with a square of at most the limit, `[B, C]`."""
+    return count(squared <= limit[:, None, None], axis=(1, 2))
+
+
+def with_picture_mean(score, found):
+    """Appends each picture's mean over the classes that have a score: `[B, C]` to `[B, C + 1]`."""
+    number = count(found, axis=1)
+    total = ops.sum(ops.where(found, score, 0.0), axis=1)
+    mean = ops.divide_no_nan(total, ops.cast(number, "float32"))
+    return (
+        ops.concatenate([score, mean[:, None]], axis=1),
+        ops.concatenate([found, number[:, None] > 0], axis=1),
+    )
