@@ -360,6 +360,12 @@ def warm_start(model, coarser):
         2015, section 4.2.
     """
     fine, coarse = model.decoder, coarser.decoder
+    for decoder in (fine, coarse):
+        if not isinstance(decoder, FCNDecoder):
+            raise ValueError(
+                f"The decoder is a {type(decoder).__name__}, expected an FCNDecoder. Build both "
+                "models with fcn32, fcn16 or fcn8."
+            )
     if coarse.stride <= fine.stride:
         raise ValueError(
             f"The model to start from has stride {coarse.stride}, expected more than "

@@ -1,0 +1,86 @@
+"""Compares FCN-8 on VGG16 with the well-known Keras walk-throughs' model.
+
+Their model is rebuilt here from Keras's own layers: `make bench BENCHMARK=benchmarks/fcn.py`.
+"""
+
+import functools
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from timing import compare
+
+from seglib.losses import CrossEntropy
+from seglib.models import fcn8
+
+SIZE, BATCH, NUM_CLASSES = 224, 4, 3
+ROUNDS = 5  # of seconds each
+
+
+def main():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype="uint8")
+    masks = rng.integers(0, NUM_CLASSES, (BATCH, SIZE, SIZE), dtype="uint8")
+    for what, frozen in (("VGG16 frozen", True), ("all trained", False)):
+        steps = training_steps(images, masks, frozen)
+        compare(f"FCN-8 training step, {what}, {BATCH} x {SIZE} px", steps, ROUNDS)
+    compare(f"FCN-8 prediction, {BATCH} x {SIZE} px", predictions(images), ROUNDS)
+
+
+def models(frozen=False):
+    """Returns the models to compare; random weights cost the same time as trained ones."""
+    options = {"weights": None, "input_shape": (SIZE, SIZE, 3), "freeze_backbone": frozen}
+    found = {
+        "walk-through, plain Keras": walk_through(frozen),
+        "fcn8, head of 4096 channels": fcn8(NUM_CLASSES, head_width=4096, **options),
+        "fcn8": fcn8(NUM_CLASSES, **options),
+    }
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    found["fcn8, mixed_bfloat16"] = fcn8(NUM_CLASSES, **options)
+    keras.config.set_dtype_policy(before)
+    for name, model in found.items():
+        softmax = keras.losses.SparseCategoricalCrossentropy()
+        model.compile("adam", CrossEntropy() if name.startswith("fcn8") else softmax)
+    return found
+
+
+def walk_through(frozen):
+    """Returns the model of the walk-throughs: 4096 channels twice, ReLU on the scores, softmax."""
+    conv, transpose = keras.layers.Conv2D, keras.layers.Conv2DTranspose
+    vgg16 = keras.applications.VGG16(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
+    vgg16.trainable = not frozen
+    pool3, pool4, pool5 = (vgg16.get_layer(f"block{n}_pool").output for n in (3, 4, 5))
+    x = conv(4096, 7, padding="same", activation="relu")(pool5)
+    x = keras.layers.Dropout(0.5)(x)
+    x = conv(4096, 1, activation="relu")(x)
+    x = keras.layers.Dropout(0.5)(x)
+    x = conv(NUM_CLASSES, 1, activation="relu")(x)
+    for pool in (pool4, pool3):
+        x = transpose(NUM_CLASSES, 4, strides=2, padding="same", use_bias=False)(x)
+        x = keras.layers.Add()([x, conv(NUM_CLASSES, 1, activation="relu")(pool)])
+    x = transpose(NUM_CLASSES, 16, strides=8, padding="same", use_bias=False)(x)
+    return keras.Model(vgg16.input, keras.layers.Softmax()(x))
+
+
+def training_steps(images, masks, frozen):
+    return calls(models(frozen), lambda model, x: model.train_on_batch(x, masks), images)
+
+
+def predictions(images):
+    return calls(models(), lambda model, x: model.predict_on_batch(x), images)
+
+
+def calls(found, call, images):
+    """Returns a call a model; the pixels of the walk-through are scaled in its input pipeline."""
+    scaled = keras.applications.vgg16.preprocess_input(images.astype("float32"))
+    return {
+        name: functools.partial(call, model, images if name.startswith("fcn8") else scaled)
+        for name, model in found.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
