@@ -207,6 +207,11 @@ class ExpLog(SegmentationLoss):
             raise ValueError(f"gamma is {gamma}, expected a number above 0.")
         if not smooth > 0:
             raise ValueError(f"smooth is {smooth}, expected a number above 0.")
+        if not (dice_weight >= 0 and cross_weight >= 0):
+            raise ValueError(
+                f"dice_weight is {dice_weight} and cross_weight {cross_weight}, expected numbers "
+                "of at least 0."
+            )
         self.dice_weight = dice_weight
         self.cross_weight = cross_weight
         self.gamma = gamma
