@@ -231,7 +231,9 @@ def class_or_minus_one(labels, num_classes, ignore_label):
     labels = ops.convert_to_tensor(labels)
     check_rank(labels)
     labels = ops.cast(labels, "int32")
-    valid = (labels >= 0) & (labels < num_classes) & ops.not_equal(labels, ignore_label)
+    valid = (labels >= 0) & (labels < num_classes)
+    if ignore_label is not None:
+        valid = valid & ops.not_equal(labels, ignore_label)
     return ops.where(valid, labels, -1)
 
 

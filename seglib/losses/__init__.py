@@ -1,5 +1,6 @@
 """Losses on a label map `[B, H, W]` and logits `[B, H, W, C]`."""
 
+from seglib.losses.boundary import Boundary, Hausdorff, ShapeAware
 from seglib.losses.compound import Combo, ExpLog, WeightedSum
 from seglib.losses.distribution import (
     BalancedCrossEntropy,
@@ -20,6 +21,7 @@ from seglib.losses.region import (
 
 __all__ = [
     "BalancedCrossEntropy",
+    "Boundary",
     "Combo",
     "CrossEntropy",
     "Dice",
@@ -27,10 +29,12 @@ __all__ = [
     "ExpLog",
     "Focal",
     "FocalTversky",
+    "Hausdorff",
     "IoUBalanced",
     "Jaccard",
     "LogCoshDice",
     "SensitivitySpecificity",
+    "ShapeAware",
     "TopK",
     "Tversky",
     "WeightedSum",

@@ -1,0 +1,269 @@
+r"""Losses that look at how far from the boundary of the truth a mistake is.
+
+All of them multiply a cost of each pixel, which has a gradient, by a distance, which has none. With
+a truth packed by `seglib.distance.pack_distances`, the distances of the truth are taken from it;
+otherwise they are computed, to the same values. Ignored pixels are no boundary: distances are
+measured past them (`seglib.distance.signed_distance`).
+"""
+
+import keras
+from keras import ops
+
+from seglib.distance import signed_distance, unpack
+from seglib.errors import expand_weight
+from seglib.fused import fused
+from seglib.losses.base import (
+    RegionLoss,
+    SegmentationLoss,
+    class_sums,
+    of_own_class,
+    pixel_sums,
+    split_sample_weight,
+    weighted_mean,
+)
+from seglib.losses.distribution import sparse_cross_entropy
+
+
+class DistanceLoss(RegionLoss):
+    """The mean over the valid pixels of a cost of each pixel and class that distances enter.
+
+    A subclass gives `costs`. The means are averaged over the classes of each picture, then over the
+    pictures.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        classes: `"present"` or `"all"`.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+    """
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        pixel_weight, picture_weight = split_sample_weight(sample_weight)
+        labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
+        truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
+        if picture_weight is not None:
+            expand_weight(picture_weight, labels)  # raises if it does not fit
+        costs = self.costs(y_true, labels, logits)  # (B, H, W, C)
+        area = ops.sum(truth, axis=-1, keepdims=True)  # (B, 1)
+        losses = ops.divide_no_nan(pixel_sums(weights, costs), area)
+        return ops.sum(self.shares(truth, picture_weight) * losses)
+
+    def costs(self, y_true, labels, logits):
+        """Returns the cost of each pixel and class, `[B, H, W, C]`, from `prepare`'s results."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("seglib")
+class Boundary(DistanceLoss):
+    r"""Boundary loss: the signed distance to the true boundary, wherever the class is predicted.
+
+    $$L_c = \frac{\sum_i s_i\, \phi_{ic}\, p_{ic}}{\sum_i s_i}$$
+
+    over the valid pixels *i* of one picture, with `p` the softmax of the logits, `s` the sample
+    weights and `φ` the distance in pixels to the boundary of class *c*, negative inside
+    (`seglib.distance.signed_distance`; 0 for a class without a boundary). The mean over the classes
+    that stand in the picture, then over the pictures, is the loss. It is negative for good
+    predictions; its least value is minus the mean depth of the classes, which differs from picture
+    to picture.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
+            to divide by their number including those that do not, which cost 0.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        Label map `[B, H, W]`, or truth packed with distances `[B, H, W, 1 + C]`, and logits
+        `[B, H, W, C]` to a scalar in pixels. `sample_weight` `[B]` weights the pictures,
+        `[B, H, W]` the pixels inside the means.
+
+    Raises:
+        ValueError: if shapes do not belong together or the weights are not one a class. Labels
+            that are neither one of `0 … C-1` nor the ignore label make the loss NaN.
+
+    When to use: for small or thin regions whose outline matters, added to a region loss:
+    `Dice() + 0.01 * Boundary()`, with a factor that may grow during training. What breaks: alone it
+    learns slowly, because most of the gradient comes from pixels far from the boundary; a class
+    that is absent from the truth is never pushed down.
+
+    Reference:
+        Kervadec et al., Boundary loss for highly unbalanced segmentation, MIDL 2019,
+        arXiv:1812.07032, and Medical Image Analysis 67, 2021: the integral over the picture of the
+        level set function times the softmax. The authors' code subtracts 1 from the distances
+        inside and sums over chosen classes.
+    """
+
+    def __init__(self, class_weights=None, *, classes="present", ignore_label=255, name="boundary"):
+        super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
+
+    def costs(self, y_true, labels, logits):
+        return true_distances(y_true, logits, self.ignore_label) * ops.softmax(logits)
+
+
+@keras.saving.register_keras_serializable("seglib")
+class Hausdorff(DistanceLoss):
+    r"""Hausdorff loss: squared errors, weighted by their distance to both boundaries.
+
+    $$L_c = \frac{\sum_i s_i\, (p_{ic} - g_{ic})^2
+      \left(\delta_{ic}^{\,\alpha} + \hat\delta_{ic}^{\,\alpha}\right)}{\sum_i s_i}$$
+
+    over the valid pixels *i* of one picture, with `p` the softmax of the logits, `g` the one-hot
+    truth, `s` the sample weights and `δ` the distance in pixels to the boundary of class *c* in the
+    truth (the absolute value of `seglib.distance.signed_distance`; 0 for a class without a
+    boundary). The other distance is the same of the predicted label map, the arg-max of the logits;
+    it counts as a constant. The mean over the classes that stand in the picture, then over the
+    pictures, is the loss.
+
+    Args:
+        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        alpha: the power of the distances. The paper finds 1 to 3 good, and uses 2.
+        one_sided: whether to leave out the distances of the prediction, which have to be computed
+            in each step.
+        classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
+            to average over all.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        Label map `[B, H, W]`, or truth packed with distances `[B, H, W, 1 + C]`, and logits
+        `[B, H, W, C]` to a scalar of at least 0, in pixels to the power `α`. `sample_weight` `[B]`
+        weights the pictures, `[B, H, W]` the pixels inside the means.
+
+    Raises:
+        ValueError: if `alpha` is not positive, shapes do not belong together or the weights are not
+            one a class. Labels that are neither one of `0 … C-1` nor the ignore label make the
+            loss NaN.
+
+    When to use: when a single far-off blob is worse than a rough edge; added to a region loss with
+    a small factor, or after some epochs with one. What breaks: its scale grows with the picture (a
+    far mistake costs thousands), so it drowns other losses early in training; a picture of one
+    class has no boundary and costs nothing with `one_sided`.
+
+    Reference:
+        Karimi and Salcudean, Reducing the Hausdorff Distance in Medical Image Segmentation with
+        Convolutional Neural Networks, IEEE Transactions on Medical Imaging 39(2), 2020,
+        arXiv:1904.10030: the loss from distance transforms, Loss_DT, and its one-sided variant.
+        The paper has one foreground class.
+    """
+
+    def __init__(
+        self,
+        class_weights=None,
+        *,
+        alpha=2.0,
+        one_sided=False,
+        classes="present",
+        ignore_label=255,
+        name="hausdorff",
+    ):
+        super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
+        if not alpha > 0:
+            raise ValueError(f"alpha is {alpha}, expected a number above 0.")
+        self.alpha = alpha
+        self.one_sided = one_sided
+
+    def costs(self, y_true, labels, logits):
+        num_classes = logits.shape[-1]
+        weight = self.power(true_distances(y_true, logits, self.ignore_label))
+        if not self.one_sided:
+            predicted = predicted_labels(y_true, logits, self.ignore_label)
+            weight = weight + self.power(signed_distance(predicted, num_classes, -1))
+        own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
+        return weight * ops.square(ops.softmax(logits) - ops.cast(own, "float32"))
+
+    def power(self, distance):
+        if self.alpha == 2:
+            return ops.square(distance)
+        return ops.power(ops.abs(distance), self.alpha)
+
+    def get_config(self):
+        return super().get_config() | {"alpha": self.alpha, "one_sided": self.one_sided}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class ShapeAware(SegmentationLoss):
+    r"""Cross-entropy that counts more where the predicted contour runs far from the true one.
+
+    $$L = \frac{\sum_i w_i (1 + E_i) \left[-\log p_{i y_i}\right]}{\sum_i w_i},\qquad
+      E_i = \begin{cases} d_i - 1 & \text{if } i \text{ is on the predicted contour}\\
+      0 & \text{otherwise}\end{cases}$$
+
+    over the valid pixels, with `w_i` the weight of the pixel's class times its sample weight and
+    `d_i` the distance in pixels from pixel *i* to the nearest pixel of another class in the truth.
+    A pixel is on the predicted contour if the arg-max of the logits differs from that of the
+    valid pixel above, below, to the left or to the right. `E` is thus 0 where the contours
+    coincide, and how many pixels they are apart elsewhere; it is 0 in a picture of one class, and
+    counts as a constant.
+
+    Args:
+        class_weights: one weight a class, or `None` for equal weights.
+        ignore_label: label of pixels that count nowhere.
+        name: name of the loss.
+
+    Shape:
+        Label map `[B, H, W]`, or truth packed with distances `[B, H, W, 1 + C]`, and logits
+        `[B, H, W, C]` to a scalar. `sample_weight` may be `[B]` or `[B, H, W]`.
+
+    Raises:
+        ValueError: as `CrossEntropy`; labels that are no class make the loss NaN.
+
+    When to use: against ragged outlines and false islands, in place of cross-entropy. What breaks:
+    it looks from the prediction to the truth only, so an object that is missed altogether has no
+    predicted contour and costs no more than plain cross-entropy.
+
+    Reference:
+        Jadon, A survey of loss functions for semantic segmentation, CIBCB 2020, arXiv:2006.14822,
+        the paragraph on the shape-aware loss: the distance from points of the predicted contour to
+        the true one as a coefficient of the cross-entropy. The survey leaves open which pixels get
+        which coefficient; the formula above is our reading. It names Hayder et al., Boundary-Aware
+        Instance Segmentation, CVPR 2017, which predicts distances but has no such loss.
+    """
+
+    def __init__(self, class_weights=None, *, ignore_label=255, name="shape_aware"):
+        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
+        apart = -of_own_class(true_distances(y_true, logits, self.ignore_label), labels) - 1.0
+        contour = on_contour(predicted_labels(y_true, logits, self.ignore_label))
+        factor = ops.where(contour, 1.0 + ops.maximum(apart, 0.0), 1.0)
+        return weighted_mean(factor * sparse_cross_entropy(labels, logits), weights)
+
+
+def true_distances(y_true, logits, ignore_label):
+    """Returns the signed distances of the truth, `[B, H, W, C]`: the packed ones, if there are."""
+    labels, distances = unpack(y_true, logits.shape[-1])
+    if distances is None:
+        return signed_distance(labels, logits.shape[-1], ignore_label)
+    return ops.cast(distances, "float32")
+
+
+def predicted_labels(y_true, logits, ignore_label):
+    """Returns the predicted classes, int32 `[B, H, W]`, and -1 at ignored pixels."""
+    truth, _ = unpack(y_true, logits.shape[-1])
+    valid = ops.not_equal(ops.cast(truth, "int32"), ignore_label)
+    return largest(ops.stop_gradient(logits), valid)
+
+
+@fused
+def largest(logits, valid):
+    """Returns the index of the largest logit, and -1 where a pixel is not valid."""
+    return ops.where(valid, ops.cast(ops.argmax(logits, axis=-1), "int32"), -1)
+
+
+@fused
+def on_contour(labels):
+    """Says which pixels have a neighbor of another class, bool `[B, H, W]`; -1 is no class."""
+    rows = differ(labels[:, :-1], labels[:, 1:])  # (B, H-1, W)
+    columns = differ(labels[:, :, :-1], labels[:, :, 1:])  # (B, H, W-1)
+    return (
+        ops.pad(rows, ((0, 0), (0, 1), (0, 0)))
+        | ops.pad(rows, ((0, 0), (1, 0), (0, 0)))
+        | ops.pad(columns, ((0, 0), (0, 0), (0, 1)))
+        | ops.pad(columns, ((0, 0), (0, 0), (1, 0)))
+    )
+
+
+def differ(first, second):
+    return ops.not_equal(first, second) & (first >= 0) & (second >= 0)
