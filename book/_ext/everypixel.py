@@ -5,14 +5,18 @@ It adds three directives:
 - `ep-results` renders one file of `results/` as a table, or says that it was not measured.
 - `ep-environment` renders the versions, the device and the commit of this build.
 - `ep-repository` renders a sentence that links to the repository, whose address `_config.yml` sets.
+
+And it mends the lines of what cells print, see `whole_streams`.
 """
 
+import copy
 import datetime
 import os
 import pathlib
 import sys
 import time
 
+from myst_nb.core import render, utils
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -83,11 +87,35 @@ class Repository(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(self.content).replace("{repository}", address))
 
 
+def whole_streams(outputs: list) -> list:
+    """Joins what a cell printed, which its kernel sends in pieces.
+
+    A piece may end in the middle of a line. myst-nb's own function would start a new line there.
+
+    Args:
+        outputs: the outputs of a cell.
+
+    Returns:
+        The outputs with all pieces of one stream in the first one's place.
+    """
+    joined, streams = [], {}
+    for output in outputs:
+        name = output["name"] if output["output_type"] == "stream" else None
+        if name in streams:
+            streams[name]["text"] += output["text"]
+            continue
+        joined.append(copy.copy(output))
+        if name:
+            streams[name] = joined[-1]
+    return utils.coalesce_streams(joined)
+
+
 def setup(app) -> dict:
     """Registers the directives with Sphinx."""
     # The table of runs mixes local times with times that jupyter-cache stores in UTC.
     os.environ["TZ"] = "UTC"
     time.tzset()
+    render.coalesce_streams = whole_streams
     app.add_directive("ep-results", Results)
     app.add_directive("ep-environment", Environment)
     app.add_directive("ep-repository", Repository)
