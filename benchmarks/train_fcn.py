@@ -19,7 +19,6 @@ class FCNRecipe(Recipe):
         stride: of the scores; see `seglib.models.fcn`.
         backbone: see `seglib.models.backbone`.
         head_kernel: size of the head's first convolution. MobileNetV2's last blocks already see
-        head_kernel: size of the head's first convolution. MobileNetV2's last blocks already see
             the whole picture: a kernel of 3 will do, with a fifth of the weights of one of 7.
         head_width: channels of the head.
         dropout: share of them dropped in training.
