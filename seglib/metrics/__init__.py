@@ -15,6 +15,7 @@ from seglib.metrics.confusion import (
     confusion_matrix,
 )
 from seglib.metrics.panoptic import PanopticQuality
+from seglib.metrics.report import Report, report
 
 __all__ = [
     "AverageSurfaceDistance",
@@ -27,5 +28,7 @@ __all__ = [
     "MeanIoU",
     "PanopticQuality",
     "PixelAccuracy",
+    "Report",
     "confusion_matrix",
+    "report",
 ]
