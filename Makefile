@@ -51,13 +51,15 @@ format: env  ## mend the style of the code
 notebooks: env  ## run all notebooks and write their outputs into them
 	$(RUN) tools/notebooks.py run
 
+TRAINING ?= $(sort $(wildcard benchmarks/train_*.py))
 results: env  ## measure the models on the real pets and write results/*.json
-	$(RUN) benchmarks/train_unet.py
+	@for script in $(TRAINING); do echo "$$script"; $(RUN) $$script || exit; done
 	$(RUN) -m seglib.results README.md notebooks/*.ipynb
 
-BENCHMARK ?= benchmarks/run.py
+# One of them: make bench BENCHMARK=benchmarks/losses.py
+BENCHMARK ?= $(filter-out benchmarks/train% benchmarks/timing.py,$(sort $(wildcard benchmarks/*.py)))
 bench: env  ## measure the speed
-	$(RUN) $(BENCHMARK)
+	@for script in $(BENCHMARK); do echo "$$script"; $(RUN) $$script || exit; done
 
 lock:  ## choose the versions anew and write the locks (UPGRADE=1: the newest)
 	@sh tools/python.sh tools/lock.py $(if $(UPGRADE),--upgrade)
