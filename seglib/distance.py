@@ -7,6 +7,8 @@ column, the row from which the sum of both squares is least. All squares are who
 float32 holds exactly up to 2**24: pictures of up to 2896 x 2896 pixels.
 """
 
+import math
+
 from keras import ops
 
 from seglib.fused import fused
@@ -67,11 +69,9 @@ def signed_distance(labels, num_classes, ignore_label=255):
         [[1, -1, -2]]
     """
     labels = class_or_minus_one(labels, num_classes, ignore_label)
-    own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
-    outer = nearest(own)  # (..., H, W, C)
-    # The nearest pixel of another class is the nearest one of all other classes' nearest.
-    inner = ops.min(ops.where(own, INFINITY, outer), axis=-1, keepdims=True)
-    return zero_if_infinite(ops.where(own, -inner, outer))
+    shape = ops.shape(labels)
+    signed = signed_in_pictures(ops.reshape(labels, [-1, *shape[-2:]]), num_classes)
+    return ops.stop_gradient(ops.reshape(signed, [*shape, num_classes]))
 
 
 def boundary_distance(labels, ignore_label=255, num_classes=256):
@@ -146,6 +146,16 @@ def unpack(y_true, num_channels):
     return y_true, None
 
 
+@fused
+def signed_in_pictures(labels, num_classes):
+    """Returns the signed distances for labels `[N, H, W]`, with -1 for pixels of no class."""
+    own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
+    outer = nearest(own)  # (N, H, W, C)
+    # The nearest pixel of another class is the nearest one of all other classes' nearest.
+    inner = ops.min(ops.where(own, INFINITY, outer), axis=-1, keepdims=True)
+    return zero_if_infinite(ops.where(own, -inner, outer))
+
+
 def nearest(targets):
     """Returns the distance of each pixel to the nearest target, for several kinds at once.
 
@@ -163,11 +173,23 @@ def nearest(targets):
 @fused
 def nearest_in_pictures(targets):
     """Does what `nearest` says, for `[N, H, W, C]`."""
-    # The axis along which a pass compares comes first: its slices are then no copies.
+    # Each pass works on a matrix, and compares along its first axis: slices are then no copies, and
+    # the rows long.
     targets = ops.transpose(targets, [2, 0, 1, 3])  # (W, N, H, C)
-    row = nearest_in_line(ops.where(targets, 0.0, INFINITY))
-    squared = ops.square(ops.transpose(row, [2, 1, 0, 3]))  # (H, N, W, C)
-    return ops.sqrt(ops.transpose(lower_envelope(squared), [1, 0, 2, 3]))
+    line = ops.where(targets, 0.0, INFINITY)
+    line = ops.reshape(nearest_in_line(as_matrix(line)), ops.shape(targets))
+    squared = ops.square(ops.transpose(line, [2, 1, 0, 3]))  # (H, N, W, C)
+    # Maps without a target would keep the second pass running to the end.
+    empty = ops.isinf(ops.min(squared, axis=(0, 2), keepdims=True))  # (1, N, 1, C)
+    least = lower_envelope(as_matrix(ops.where(empty, 0.0, squared)))
+    least = ops.where(empty, INFINITY, ops.reshape(least, ops.shape(squared)))
+    return ops.sqrt(ops.transpose(least, [1, 0, 2, 3]))
+
+
+def as_matrix(values):
+    """Keeps the first axis and makes one of all others."""
+    height, *rest = ops.shape(values)
+    return ops.reshape(values, [height, math.prod(rest)])
 
 
 def nearest_in_line(distance):
@@ -195,8 +217,6 @@ def lower_envelope(squared):
     time grows with the largest distance in the batch, not with the size of the picture.
     """
     size = ops.shape(squared)[0]
-    # Maps without a target would keep the loop running to the end.
-    empty = ops.isinf(ops.min(squared, axis=(0, 2), keepdims=True))  # (1, N, 1, C)
     beyond = ops.full_like(squared, INFINITY)
     margin = [beyond[:1]] * OFFSETS
     padded = ops.concatenate([*margin, beyond, squared, beyond, *margin], axis=0)
@@ -215,9 +235,7 @@ def lower_envelope(squared):
             offset = offset + 1
         return offset, least
 
-    start = ops.where(empty, 0.0, squared)
-    least = ops.while_loop(unfinished, compare, (ops.array(1, "int32"), start))[1]
-    return ops.where(empty, INFINITY, least)
+    return ops.while_loop(unfinished, compare, (ops.array(1, "int32"), squared))[1]
 
 
 def shifted(padded, start, like):
