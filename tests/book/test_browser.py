@@ -21,6 +21,10 @@ RENDERED = """
 """
 # Frames that scroll by themselves may be wider inside; the page itself may not.
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
+WRAPPED_SOURCE = """
+[...document.querySelectorAll('.cell_output .highlight-python pre')]
+  .filter((shown) => getComputedStyle(shown).whiteSpace !== 'pre').length
+"""
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 FOUND = """
 new Promise((found, none) => {
@@ -79,6 +83,7 @@ def test_the_page_fits_on_a_phone_in_the_dark(browser, site, page):
     browser.resize(390, 844, dark=True, phone=True)
     browser.open(f"{site}{page}.html")
     assert browser.evaluate(OVERFLOW) <= 0
+    assert browser.evaluate(WRAPPED_SOURCE) == 0  # it scrolls, as the code of cells does
     red, green, blue = rgb(browser.evaluate(BACKGROUND))
     assert max(red, green, blue) < 64
 
