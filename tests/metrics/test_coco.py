@@ -294,6 +294,17 @@ def test_a_table_is_the_readers_own():
     assert metric.table()["per_class"][1]["AP"] == pytest.approx(1.0)
 
 
+def test_relative_boxes_give_the_same_ap_but_only_small_objects():
+    truths, detections = random_pictures(7)
+    whole = scored(truths, detections).table()
+    for side in truths + detections:
+        side["boxes"] = side["boxes"] / 128  # a power of two: not one bit of an IoU changes
+        del side["masks"]
+    table = scored(truths, detections).table()
+    assert [table[key] for key in KEYS[:3]] == [whole[key] for key in KEYS[:3]]
+    assert np.isnan(table["AP_medium"]) and not np.isnan(whole["AP_medium"])
+
+
 # --- nothing there ----------------------------------------------------------------------------
 
 NOTHING = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0), "masks": np.zeros((0, 8, 8), bool)}
