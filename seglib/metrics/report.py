@@ -212,18 +212,16 @@ class PictureCounter:
         self.f1 = BoundaryF1(num_classes, tolerance=tolerance, **options)
         self.iou = BoundaryIoU(num_classes, width=width, **options)
         self.boundary = boundary
-        # The scores of a batch are many small steps, which cost more one by one than as a whole.
-        self.f1_scores, self.overlaps = fused(self.f1.scores), fused(self.iou.overlaps)
 
     def __call__(self, y_true, logits, sample_weight=None):
         truth, prediction = self.f1.label_maps(y_true, logits, sample_weight)
         matrices = picture_matrices(truth, prediction, self.f1.num_classes)
         found = {"matrices": ops.convert_to_numpy(matrices).astype("int64")}
         if self.boundary:
-            score, seen, _ = map(ops.convert_to_numpy, self.f1_scores(truth, prediction))
+            score, seen, _ = map(ops.convert_to_numpy, self.f1.scores(truth, prediction))
             found["f1"] = np.where(seen, score, 0.0).astype("float64")
             found["f1_seen"] = seen.astype("int64")
-            bands = ops.convert_to_numpy(self.overlaps(truth, prediction)).astype("int64")
+            bands = ops.convert_to_numpy(self.iou.overlaps(truth, prediction)).astype("int64")
             found["band_hit"], found["band_union"] = bands[:, 0], bands[:, 1]
         return found
 
