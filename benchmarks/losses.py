@@ -56,7 +56,7 @@ def all_losses():
             for p in inspect.signature(kind).parameters.values()
             if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
         ]
-        if not required:
+        if not required and name != "LovaszHinge":  # for two classes: see lovasz.py
             found[name] = kind()
     return found
 

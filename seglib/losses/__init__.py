@@ -10,6 +10,7 @@ from seglib.losses.distribution import (
     IoUBalanced,
     TopK,
 )
+from seglib.losses.lovasz import LovaszHinge, LovaszSoftmax
 from seglib.losses.region import (
     Dice,
     FocalTversky,
@@ -33,6 +34,8 @@ __all__ = [
     "IoUBalanced",
     "Jaccard",
     "LogCoshDice",
+    "LovaszHinge",
+    "LovaszSoftmax",
     "SensitivitySpecificity",
     "ShapeAware",
     "TopK",

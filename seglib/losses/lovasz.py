@@ -146,8 +146,9 @@ class LovaszSoftmax(LovaszLoss):
     weighs as much as any other.
 
     Reference:
-        Berman, Rannen Triki, Blaschko, The Lovász-Softmax Loss, CVPR 2018: algorithm 1 for the
-        slopes, equations 11 and 12 for the loss on softmax errors. The histogram is seglib's own.
+        Berman, Rannen Triki, Blaschko, The Lovász-Softmax Loss, CVPR 2018: equations 8 and 9 for
+        the extension, 11 for the softmax errors, algorithm 1 for the slopes. The histogram is
+        seglib's own.
     """
 
     def __init__(
