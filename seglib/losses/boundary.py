@@ -98,7 +98,7 @@ class Boundary(DistanceLoss):
         super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
 
     def costs(self, y_true, labels, logits):
-        return true_distances(y_true, logits, self.ignore_label) * ops.softmax(logits)
+        return weighted_probabilities(true_distances(y_true, logits, self.ignore_label), logits)
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -169,8 +169,7 @@ class Hausdorff(DistanceLoss):
         if not self.one_sided:
             predicted = predicted_labels(y_true, logits, self.ignore_label)
             weight = weight + self.power(signed_distance(predicted, num_classes, -1))
-        own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
-        return weight * ops.square(ops.softmax(logits) - ops.cast(own, "float32"))
+        return weighted_errors(weight, labels, logits, num_classes)
 
     def power(self, distance):
         if self.alpha == 2:
@@ -244,6 +243,17 @@ def predicted_labels(y_true, logits, ignore_label):
     truth, _ = unpack(y_true, logits.shape[-1])
     valid = ops.not_equal(ops.cast(truth, "int32"), ignore_label)
     return largest(ops.stop_gradient(logits), valid)
+
+
+@fused
+def weighted_probabilities(weight, logits):
+    return weight * ops.softmax(logits)
+
+
+@fused
+def weighted_errors(weight, labels, logits, num_classes):
+    own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
+    return weight * ops.square(ops.softmax(logits) - ops.cast(own, "float32"))
 
 
 @fused

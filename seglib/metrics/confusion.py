@@ -7,8 +7,10 @@ matrix itself and the ratio is taken once, at the end.
 import keras
 from keras import ops
 
+from seglib.distance import unpack
 from seglib.errors import check_num_classes, check_shapes, expand_weight
 from seglib.fused import fused
+from seglib.logits import two_channels
 
 # A count is kept as high * 2**30 + low in two int32 numbers: float32 stops being exact at 2**24,
 # which one batch of large pictures reaches, and JAX has no int64 unless asked.
@@ -83,9 +85,11 @@ class ConfusionMetric(keras.metrics.Metric):
     Args:
         num_classes: number of classes `C`.
         ignore_label: label of pixels that count nowhere.
-        from_logits: whether predictions are logits `[B, H, W, C]` (or probabilities) or label maps
-            `[B, H, W]`.
+        from_logits: whether predictions are logits `[B, H, W, C]` (or probabilities; for two
+            classes also `[B, H, W, 1]`, the logit of class 1) or label maps `[B, H, W]`.
         name: name of the metric.
+
+    Truth that is packed with distances (`seglib.distance.pack_distances`) is taken as well.
 
     Raises:
         ValueError: if shapes do not belong together.
@@ -103,6 +107,9 @@ class ConfusionMetric(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        y_true, _ = unpack(y_true, self.num_classes)
+        if self.from_logits and self.num_classes == 2 and len(y_pred.shape) == 4:
+            y_pred = two_channels(y_pred)
         check_shapes(y_true, y_pred, self.num_classes, from_logits=self.from_logits)
         if self.from_logits:
             y_pred = predicted_labels(y_pred)  # (B, H, W)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from seglib.distance import pack_distances
 from seglib.metrics import (
     ClassIoU,
     DiceScore,
@@ -209,6 +210,29 @@ def test_with_every_pixel_ignored_there_is_no_score(cls, kwargs, _):
 def test_perfect_and_worst_scores(cls, kwargs, expected):
     assert result(cls(3, from_logits=False, **kwargs), (TRUTH, TRUTH)) == 1.0
     assert result(cls(3, from_logits=False, **kwargs), (TRUTH, (TRUTH + 1) % 3)) == 0.0
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_truth_that_is_packed_with_distances(num_classes):
+    truth, prediction = random_pair(8, num_classes=num_classes)
+    packed = pack_distances(truth, num_classes)
+    assert tuple(packed.shape) == (*truth.shape, 1 + num_classes)
+    for y_pred, from_logits in ((one_hot(prediction, num_classes), True), (prediction, False)):
+        metric = MeanIoU(num_classes, from_logits=from_logits)
+        metric.update_state(packed, y_pred)
+        expected = sklearn_matrix(truth, prediction, num_classes)
+        np.testing.assert_array_equal(metric.counts(), expected)
+
+
+def test_one_channel_is_the_logit_of_class_1():
+    truth, prediction = random_pair(9, num_classes=2)
+    logits = np.where(prediction == 1, 0.5, -0.5).astype("float32")[..., None]
+    for y_true in (truth, pack_distances(truth, 2)):
+        metric = MeanIoU(2)
+        metric.update_state(y_true, logits)
+        np.testing.assert_array_equal(metric.counts(), sklearn_matrix(truth, prediction, 2))
+    with pytest.raises(ValueError, match="1 channels, expected 3"):
+        MeanIoU(3).update_state(truth, logits)
 
 
 def test_sample_weight_masks_pixels():
