@@ -97,8 +97,8 @@ def markdown_table(result: dict) -> str:
     """Returns one table row for each recipe and size, and a line that says what was measured.
 
     "With mirror image" is the mean IoU of the mean of two predictions, the second of the mirrored
-    picture. Runs that differ in their seed alone share a row: the mean over the seeds, and the sample
-    standard deviation of the mean IoU and the boundary scores.
+    picture. Runs that differ in their seed alone share a row: the mean over the seeds, and the
+    sample standard deviation of the mean IoU and the boundary scores.
 
     Args:
         result: the result, as `load` returns it.
