@@ -89,9 +89,10 @@ class Boundary(DistanceLoss):
 
     Reference:
         Kervadec et al., Boundary loss for highly unbalanced segmentation, MIDL 2019,
-        arXiv:1812.07032, and Medical Image Analysis 67, 2021: the integral over the picture of the
-        level set function times the softmax. The authors' code subtracts 1 from the distances
-        inside and sums over chosen classes.
+        arXiv:1812.07032, eq. 5, and Medical Image Analysis 67, 2021: the integral over the picture
+        of the level set function times the softmax. The authors' code subtracts 1 from the
+        distances inside the class, and takes the mean over pictures and over classes that the user
+        picks, where absent ones count as 0.
     """
 
     def __init__(self, class_weights=None, *, classes="present", ignore_label=255, name="boundary"):
@@ -143,8 +144,9 @@ class Hausdorff(DistanceLoss):
     Reference:
         Karimi and Salcudean, Reducing the Hausdorff Distance in Medical Image Segmentation with
         Convolutional Neural Networks, IEEE Transactions on Medical Imaging 39(2), 2020,
-        arXiv:1904.10030: the loss from distance transforms, Loss_DT, and its one-sided variant.
-        The paper has one foreground class.
+        arXiv:1904.10030, eq. 8: the loss from distance transforms, Loss_DT; the paper also has the
+        one-sided variant. It has one foreground class, and distances to its boundary on both sides,
+        as here. Some public code measures inside the object only.
     """
 
     def __init__(
@@ -213,10 +215,11 @@ class ShapeAware(SegmentationLoss):
 
     Reference:
         Jadon, A survey of loss functions for semantic segmentation, CIBCB 2020, arXiv:2006.14822,
-        the paragraph on the shape-aware loss: the distance from points of the predicted contour to
-        the true one as a coefficient of the cross-entropy. The survey leaves open which pixels get
-        which coefficient; the formula above is our reading. It names Hayder et al., Boundary-Aware
-        Instance Segmentation, CVPR 2017, which predicts distances but has no such loss.
+        the paragraph on the shape-aware loss: the average distance from points around the predicted
+        contour to the true one as a coefficient of the cross-entropy. The survey leaves open which
+        pixels get which coefficient; the formula above is our reading. It names Hayder et al.,
+        Boundary-Aware Instance Segmentation, CVPR 2017, which predicts truncated distances to the
+        boundary; we know of no such loss there.
     """
 
     def __init__(self, class_weights=None, *, ignore_label=255, name="shape_aware"):

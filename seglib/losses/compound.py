@@ -89,9 +89,9 @@ class Combo(SegmentationLoss):
 
     $$L = \alpha\, L_\text{CrossEntropy} + (1 - \alpha)\, L_\text{Dice}$$
 
-    The paper subtracts the Dice score; here the Dice *loss* is added, which differs by the constant
-    `1 - α` and makes a perfect prediction cost 0. Its `β`, the price of missing the object of a
-    binary task, is the class weights `(1 - β, β)`.
+    The paper subtracts the Dice score; here the Dice *loss* is added, which for one score differs
+    by the constant `1 - α` and makes a perfect prediction cost 0. Its `β`, the price of missing the
+    object of a binary task, is the class weights `(1 - β, β)`.
 
     Args:
         class_weights: one weight a class in the cross-entropy, or `None` for equal weights. The
@@ -116,8 +116,9 @@ class Combo(SegmentationLoss):
 
     Reference:
         Taghanaki et al., Combo loss: Handling input and output imbalance in multi-organ
-        segmentation, Computerized Medical Imaging and Graphics 2019, arXiv:1805.02798. The paper
-        takes the binary cross-entropy of each class, here it is that of the softmax.
+        segmentation, Computerized Medical Imaging and Graphics 75, 2019, arXiv:1805.02798. The
+        paper takes the binary cross-entropy of each class, here it is that of the softmax; and the
+        Dice scores of the classes are averaged here.
     """
 
     def __init__(
@@ -186,8 +187,9 @@ class ExpLog(SegmentationLoss):
 
     Reference:
         Wong et al., 3D Segmentation with Exponential Logarithmic Loss for Highly Unbalanced
-        Object Sizes, MICCAI 2018, section 2: the two factors 0.8 and 0.2, `γ` = 0.3 and `σ` = 1
-        are the paper's. It divides by the number of pixels; here it is the sum of the weights.
+        Object Sizes, MICCAI 2018, arXiv:1809.00076, section 2: the two factors 0.8 and 0.2,
+        `γ` = 0.3 and `σ` = 1 are the paper's. It divides by the number of pixels; here it is the
+        sum of the weights.
     """
 
     def __init__(

@@ -158,8 +158,9 @@ class Focal(PixelLoss):
     are the hardest pixels of all, and the probabilities come out too timid.
 
     Reference:
-        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 5. The paper divides by
-        the number of anchors assigned to an object; here it is the sum of the weights.
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4 without `α` and 5 with
+        it. The paper divides by the number of anchors assigned to an object; here it is the sum of
+        the weights.
     """
 
     def __init__(
@@ -225,7 +226,9 @@ class TopK(PixelLoss):
 
     Reference:
         Wu, Shen & van den Hengel, Bridging Category-level and Instance-level Semantic Image
-        Segmentation, arXiv:1605.06885 (online bootstrapping).
+        Segmentation, arXiv:1605.06885 (online bootstrapping): a threshold on the probability, moved
+        so that enough pixels fall below it. A fixed number of them, which is the form here but for
+        the share, is in Pohlen et al., Full-Resolution Residual Networks, CVPR 2017.
     """
 
     def __init__(self, class_weights=None, *, k=0.1, ignore_label=255, name="top_k"):
@@ -258,11 +261,12 @@ class IoUBalanced(PixelLoss):
     picture, at least 0.01.
 
     The paper weights the positive anchors of an object detector by the IoU of their boxes. What is
-    taken over: the weight `IoU^η`, and the factor that keeps the sum of the loss as it was; the
-    *value* is therefore that of `CrossEntropy`, and only the gradient is distributed in another
-    way. What is ours: the region of a class in a picture in place of an anchor, all classes (the
-    background too) in place of the positives, the floor of 0.01, without which a class that is
-    missed altogether would never be learned, and that no gradient flows through `m`.
+    taken over: the weight `IoU^η`, the factor that keeps the sum of the loss as it was, and, as in
+    the authors' code, that no gradient flows through `m`; the *value* is therefore that of
+    `CrossEntropy`, and only the gradient is distributed in another way. What is ours: the region of
+    a class in a picture in place of an anchor, all classes (the background too) in place of the
+    positives, and the floor of 0.01, without which a class that is missed altogether would never be
+    learned.
 
     Args:
         class_weights: one weight a class, or `None` for equal weights.
@@ -282,7 +286,7 @@ class IoUBalanced(PixelLoss):
 
     Reference:
         Wu et al., IoU-balanced Loss Functions for Single-stage Object Detection,
-        arXiv:1908.05641 (the classification loss).
+        arXiv:1908.05641 (the classification loss); `η` = 1.5 is the default of the authors' code.
     """
 
     def __init__(self, class_weights=None, *, eta=1.5, ignore_label=255, name="iou_balanced"):
@@ -317,9 +321,9 @@ class DistancePenalized(PixelLoss):
 
     over the valid pixels, with `d_i` the distance in pixels from pixel *i* to the nearest pixel of
     another class (`seglib.distance.boundary_distance`) and the largest distance taken over the
-    valid pixels of the same picture. This is the paper's inverted map: the largest weight stands
-    at the boundary and falls by 1 with each pixel, to 1 at the point farthest from it. A picture of
-    one class has no boundary, and `φ` is 0.
+    valid pixels of the same picture. The map is inverted, as in the paper: the largest weight
+    stands at the boundary and falls by 1 with each pixel, to 1 at the point farthest from it. A
+    picture of one class has no boundary, and `φ` is 0.
 
     Args:
         class_weights: one weight a class, or `None` for equal weights.
@@ -340,7 +344,10 @@ class DistancePenalized(PixelLoss):
     Reference:
         Caliva et al., Distance Map Loss Penalty Term for Semantic Segmentation, MIDL 2019,
         arXiv:1908.03679. The paper divides by the number of pixels; here it is the sum of the
-        weights, which keeps the loss at the scale of cross-entropy.
+        weights, which keeps the loss at the scale of cross-entropy. Here one largest distance
+        serves all classes of a picture. Widely copied code takes one for each side of a binary
+        mask, and divides the map by it, so that `φ` ends at 1 and the boundary weighs twice as much
+        as the point farthest from it.
     """
 
     def __init__(self, class_weights=None, *, ignore_label=255, name="distance_penalized"):

@@ -147,8 +147,8 @@ class LovaszSoftmax(LovaszLoss):
 
     Reference:
         Berman, Rannen Triki, Blaschko, The Lovász-Softmax Loss, CVPR 2018: equations 8 and 9 for
-        the extension, 11 for the softmax errors, algorithm 1 for the slopes. The histogram is
-        seglib's own.
+        the extension, 11 for the softmax errors, 12 for the mean over the classes, algorithm 1 for
+        the slopes. The histogram is seglib's own.
     """
 
     def __init__(
@@ -226,7 +226,8 @@ class LovaszHinge(LovaszLoss):
 
     Reference:
         Yu and Blaschko, Learning Submodular Losses with the Lovász Hinge, ICML 2015; Berman, Rannen
-        Triki, Blaschko, The Lovász-Softmax Loss, CVPR 2018, section 2.
+        Triki, Blaschko, The Lovász-Softmax Loss, CVPR 2018, section 2: equations 8 and 9 with the
+        hinge errors.
     """
 
     def __init__(

@@ -177,7 +177,8 @@ class BoundaryF1(PictureMetric):
 
     Reference:
         Csurka, Larlus and Perronnin: What is a good evaluation measure for semantic segmentation?,
-        BMVC 2013: F1 of the contours of each class, picture by picture.
+        BMVC 2013: F1 of the contours of each class, picture by picture. The default tolerance,
+        0.75 % of the diagonal, is the paper's, and that of MATLAB's `bfscore`.
 
     When to use it:
         Where the IoU is high already and outlines matter. Report the tolerance beside the number.
@@ -289,6 +290,10 @@ class AverageSurfaceDistance(DistanceMetric):
 
     Shape:
         As `HausdorffDistance`.
+
+    Reference:
+        Heimann et al.: Comparison and Evaluation of Methods for Liver Segmentation from CT
+        Datasets, IEEE Transactions on Medical Imaging 2009 (average symmetric surface distance).
     """
 
     def __init__(self, num_classes, *, name="average_surface_distance", **kwargs):
@@ -327,7 +332,9 @@ class BoundaryIoU(LabelMetric):
 
     Reference:
         Cheng, Girshick, Dollár, Berg and Kirillov: Boundary IoU: Improving Object-Centric Image
-        Segmentation Evaluation, CVPR 2021.
+        Segmentation Evaluation, CVPR 2021. There it is the score of one object's mask; the sums
+        over an epoch are ours. The default width, 2 % of the diagonal, is that of the public code
+        for COCO.
 
     When to use it:
         For large objects, whose IoU hardly notices their outline. A region that is thinner than

@@ -59,7 +59,8 @@ class PanopticQuality(keras.metrics.Metric):
         >>> metric.table()["things"]["RQ"]
 
     Reference:
-        Kirillov et al.: Panoptic Segmentation, CVPR 2019.
+        Kirillov et al.: Panoptic Segmentation, CVPR 2019, eq. 1 (PQ) and 2 (SQ times RQ). Void
+        pixels are treated as in COCO's evaluation code (panopticapi).
 
     When to use:
         A prediction in which each pixel has one class and at most one instance. Overlapping
