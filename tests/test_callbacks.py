@@ -70,7 +70,8 @@ SCRIPT = textwrap.dedent(
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-    history = model.fit(data, epochs=4, verbose=0, callbacks=[Resume(folder, data), Kill()])
+    callbacks = [Resume(folder, data), Kill()]
+    history = model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=callbacks)
     variables = [*model.variables, *model.optimizer.variables]
     np.savez(result, *[keras.ops.convert_to_numpy(v) for v in variables])
     with open(result + ".json", "w") as file:
@@ -147,12 +148,14 @@ def small_model(filters=3):
 
 def fit(model, folder, epochs):
     data = small_data()
-    return model.fit(data, epochs=epochs, verbose=0, callbacks=[Resume(folder, data)])
+    return model.fit(
+        data, epochs=epochs, shuffle=False, verbose=0, callbacks=[Resume(folder, data)]
+    )
 
 
 def test_a_longer_training_continues_a_finished_one(tmp_path):
     whole = small_model()
-    expected = whole.fit(small_data(), epochs=5, verbose=0).history["loss"]
+    expected = whole.fit(small_data(), epochs=5, shuffle=False, verbose=0).history["loss"]
     fit(small_model(), tmp_path, epochs=3)
     resumed = small_model()
     history = fit(resumed, tmp_path, epochs=5)
@@ -177,7 +180,7 @@ def test_the_next_fit_starts_at_its_own_beginning(tmp_path):
     model = small_model()
     fit(model, tmp_path / "frozen", epochs=3)  # resumed after epoch 2
     assert len(fit(model, tmp_path / "fine-tuned", epochs=4).history["loss"]) == 4
-    assert len(model.fit(small_data(), epochs=2, verbose=0).history["loss"]) == 2
+    assert len(model.fit(small_data(), epochs=2, shuffle=False, verbose=0).history["loss"]) == 2
 
 
 @pytest.mark.parametrize("other", ["filters", "optimizer"])
@@ -212,7 +215,7 @@ MASKS = np.random.default_rng(1).integers(0, 3, (2, 4, 4)).astype("uint8")
 
 def watch(epochs, **kwargs):
     model, watcher = small_model(), ShowPredictions(IMAGES, MASKS, **kwargs)
-    model.fit(small_data(), epochs=epochs, verbose=0, callbacks=[watcher])
+    model.fit(small_data(), epochs=epochs, shuffle=False, verbose=0, callbacks=[watcher])
     return model, watcher
 
 
@@ -237,7 +240,9 @@ def test_the_strip_shows_image_truth_and_chosen_looks(columns, looks):
 
 def test_a_second_training_adds_to_the_looks():
     model, watcher = watch(epochs=1)
-    model.fit(small_data(), epochs=2, initial_epoch=1, verbose=0, callbacks=[watcher])
+    model.fit(
+        small_data(), epochs=2, initial_epoch=1, shuffle=False, verbose=0, callbacks=[watcher]
+    )
     assert [epoch for epoch, _ in watcher.looks] == [0, 1, 2]
 
 

@@ -205,6 +205,7 @@ REQUIRES = [
     "matplotlib>=3.9",
     "numpy<2.5,>=1.26",
     "pillow>=10.4",
+    "pycocotools<3,>=2.0.8",
     "tensorflow<2.22,>=2.19",
     "tensorflow-datasets<5,>=4.9.8",
     'pytest<10,>=8.4; extra == "test"',
@@ -220,6 +221,7 @@ def runtime(monkeypatch):
         "matplotlib": "3.5.0",  # below the range, and yet not missing
         "numpy": "2.0.2",
         "pillow": "11.3.0",
+        "pycocotools": "2.0.10",
         "tensorflow": "2.19.0",
         "tensorflow-datasets": "4.9.9",
     }

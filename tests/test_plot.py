@@ -79,14 +79,14 @@ VISION = {
 }
 
 
-@pytest.mark.parametrize("a, b", itertools.combinations(range(3), 2))
+@pytest.mark.parametrize("a, b", list(itertools.combinations(range(3), 2)))
 def test_the_three_classes_differ_in_print_without_color(a, b):
     dark, light = sorted(luminance(plot.PALETTE[i]) for i in (a, b))
     assert (light + 0.05) / (dark + 0.05) >= 1.5  # WCAG's contrast ratio
 
 
 @pytest.mark.parametrize("vision", VISION)
-@pytest.mark.parametrize("a, b", itertools.combinations(range(3), 2))
+@pytest.mark.parametrize("a, b", list(itertools.combinations(range(3), 2)))
 def test_every_reader_can_tell_the_three_classes_apart(vision, a, b):
     first, second = (lab(np.clip(VISION[vision] @ linear(plot.PALETTE[i]), 0, 1)) for i in (a, b))
     assert np.linalg.norm(first - second) > 15

@@ -234,11 +234,15 @@ def test_a_missing_weights_file(tmp_path):
         backbone(weights=tmp_path / "nowhere.weights.h5")
 
 
+# Keras names each layer that finds no weights; the error says it once.
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_weights_of_another_network(weights_file):
     with pytest.raises(ValueError, match="do not fit vgg16"):
         backbone("vgg16", weights=weights_file)
 
 
+# Keras names each layer that finds no weights; the error says it once.
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_weights_of_another_alpha(weights_file):
     with pytest.raises(ValueError, match="same network with the same alpha"):
         backbone(weights=weights_file, alpha=0.5)
