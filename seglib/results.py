@@ -138,7 +138,8 @@ def provenance(result: dict) -> str:
     if any(len(runs) > 1 for runs in _grouped(result["runs"])):
         sentences.append("Each row is the mean over its seeds; ± is the sample standard deviation.")
     machine = result["device"]
-    parts = [f"{machine['cpu']} ({machine['cores']} cores)", *machine["gpu"]]
+    cores = f"{machine['cores']} core{'s' if machine['cores'] > 1 else ''}"
+    parts = [f"{machine['cpu']} ({cores})", *machine["gpu"]]
     parts += [f"{package} {version}" for package, version in result["versions"].items()]
     sentences.append(f"Measured on {', '.join(parts)}, at commit {result['commit'][:12]}.")
     return " ".join(sentences)

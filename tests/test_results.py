@@ -106,6 +106,8 @@ def test_a_table_always_says_on_which_pictures_and_on_what_machine():
     text = results.markdown_table(result(run()))
     for part in ("653/308 subset", "A processor (2 cores)", "keras 3.15.1", "0123456789ab"):
         assert part in text
+    pinned = result(run()) | {"device": {"cpu": "A processor", "cores": 1, "gpu": []}}
+    assert "A processor (1 core)," in results.markdown_table(pinned)
 
 
 @pytest.mark.parametrize("part", ["task", "data", "device", "versions", "commit", "runs"])
