@@ -34,7 +34,8 @@ test: book  ## check everything: seglib, the notebooks, the built book
 
 test-jax:  ## check models, losses and metrics on the JAX backend
 	@$(MAKE_ENV) --with jax
-	KERAS_BACKEND=jax $(RUN) -m pytest tests/models tests/losses tests/metrics
+	KERAS_BACKEND=jax $(RUN) -m pytest tests/models tests/losses tests/metrics tests/test_distance.py \
+		tests/test_counting.py
 
 lab: env  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
