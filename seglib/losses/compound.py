@@ -182,8 +182,8 @@ class ExpLog(SegmentationLoss):
         ValueError: as `Combo`; labels that are no class make the loss NaN.
 
     When to use: when the sizes of the objects differ a hundredfold. What breaks: with `γ = 0.3`
-    the gradient of pixels that are nearly right is the largest of all, so training does not come to
-    rest without a falling learning rate, and wrong labels weigh little.
+    the pull at a logit hardly fades as its pixel becomes right, so training does not come to rest
+    without a falling learning rate, and it is weak where the network is wrong.
 
     Reference:
         Wong et al., 3D Segmentation with Exponential Logarithmic Loss for Highly Unbalanced
