@@ -210,9 +210,16 @@ def test_a_commit_tells_of_changes(tmp_path):
     assert results.commit(tmp_path) == f"{head}+changes"
 
 
-@pytest.mark.parametrize("name", ["README.md", "notebooks/02_unet.ipynb"])
-def test_a_page_shows_the_measured_results(root, name):
+@pytest.mark.parametrize(
+    "name, result",
+    [
+        ("README.md", "unet"),
+        ("notebooks/02_unet.ipynb", "unet"),
+        ("notebooks/06_losses.ipynb", "losses"),
+    ],
+)
+def test_a_page_shows_the_measured_results(root, name, result):
     page = root / name
     text = page.read_text(encoding="utf-8")
-    assert "<!-- results:unet -->" in text, f"{name} shows no results"
+    assert f"<!-- results:{result} -->" in text, f"{name} shows no results"
     assert results.fill_page(page) == text, f"run `python -m seglib.results {name}`"
