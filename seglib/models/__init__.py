@@ -1,6 +1,7 @@
 """Segmentation models: a backbone, a decoder and a head."""
 
 from seglib.models.backbone import backbone
+from seglib.models.cost import LayerCost, PartCost, cost, layer_costs
 from seglib.models.fcn import (
     FCNDecoder,
     LearnedUpsample,
@@ -19,16 +20,20 @@ from seglib.models.unet_original import unet_original
 __all__ = [
     "FCNDecoder",
     "Head",
+    "LayerCost",
     "LearnedUpsample",
+    "PartCost",
     "SegmentationModel",
     "TutorialDecoder",
     "UNetDecoder",
     "backbone",
     "convert_classifier",
+    "cost",
     "fcn",
     "fcn8",
     "fcn16",
     "fcn32",
+    "layer_costs",
     "small_backbone",
     "unet",
     "unet_original",
