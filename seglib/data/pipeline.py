@@ -172,7 +172,12 @@ def build(records, *, image_size, batch_size, shuffle, augment, seed, advice="")
 
 
 def read(records, size, advice=""):
-    """Decodes all records to `size` and returns NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`."""
+    """Decodes all records to `size` and returns NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`.
+
+    What is not a `tf.data.Dataset` must decode itself, as `seglib.data.pairs.Pairs` does.
+    """
+    if not isinstance(records, tf.data.Dataset):
+        return records.read(size)
     decoded = records.map(
         lambda example: decode_example(example, size), num_parallel_calls=tf.data.AUTOTUNE
     )

@@ -1,0 +1,290 @@
+"""What the loaders of your own data share: pairs read one by one, and broken ones named.
+
+`coco`, `folder` and `tfrecord` say where each picture and its label map lie; this module reads,
+checks and resizes them, and hands them to the pipeline that the pets go through.
+"""
+
+import concurrent.futures
+import dataclasses
+import io
+import itertools
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from seglib.data import pipeline
+
+IGNORE_LABEL = pipeline.IGNORE_LABEL
+ON_ERROR = ("raise", "skip")
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+_CHUNK = 64  # pairs that are held undecoded at a time
+_FILL = 127.0  # around a picture that keeps its proportions
+
+
+class BadPairError(pipeline.CorruptDataError, ValueError):
+    """A picture or a label map that cannot be used; the message names the file and the fault."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A picture and its label map, not read yet.
+
+    Args:
+        where: what an error calls it, such as a file and the number of a record.
+        read: a function without arguments that returns the picture's encoded file (bytes) and the
+            label map (uint8 `[H, W]`), or raises `ValueError` or `OSError`.
+        name: the picture's file name.
+        key: what the loader knows the pair by.
+    """
+
+    where: str
+    read: Callable
+    name: str = ""
+    key: object = None
+
+
+class Pairs:
+    """Pairs as `pipeline.build` reads them: decoded, checked and resized, several at a time.
+
+    Args:
+        pairs: an iterable of `Pair`s.
+        keep_aspect: `False` squeezes pictures to the size asked for; `True` keeps their proportions
+            and fills the rest with gray, which the label map ignores.
+        label_map: `None`, or a dict from each label in the files to a class id.
+        num_classes: `None`, or the number of classes; a larger label is an error.
+        on_error: `"raise"`, or `"skip"` to leave out a pair that cannot be used.
+
+    Attributes:
+        skipped: one message for each pair left out, known once the pairs have been read.
+
+    Raises:
+        ValueError: for an unknown `on_error`, or a `label_map` that uint8 cannot hold.
+    """
+
+    def __init__(
+        self, pairs, *, keep_aspect=False, label_map=None, num_classes=None, on_error="raise"
+    ):
+        check_on_error(on_error)
+        self.pairs = pairs
+        self.keep_aspect = keep_aspect
+        self.table = None if label_map is None else lookup_table(label_map)
+        self.num_classes = num_classes
+        self.on_error = on_error
+        self.skipped = []
+
+    def read(self, size):
+        """Returns NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`.
+
+        Raises:
+            BadPairError: for the first pair that cannot be used, unless such pairs are skipped.
+            ValueError: if there are no pairs at all.
+        """
+        decoded = list(self.decoded(size))
+        if not decoded:
+            number = len(self.skipped)
+            left_out = f" {number} were left out: {self.skipped[0]}" if number else ""
+            raise ValueError(f"There are no pictures to load.{left_out}")
+        images, masks, _ = zip(*decoded, strict=True)
+        return np.stack(images), np.stack(masks)
+
+    def decoded(self, size):
+        """Yields `(image, label map, Pair)` in order; `size=None` keeps each picture's own size."""
+
+        def attempt(pair):
+            try:
+                return *self.decode(pair, size), pair
+            except BadPairError as error:
+                return error
+
+        pairs = iter(self.pairs)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            while chunk := list(itertools.islice(pairs, _CHUNK)):
+                for result in pool.map(attempt, chunk):
+                    if not isinstance(result, BadPairError):
+                        yield result
+                    elif self.on_error == "raise":
+                        raise result
+                    else:
+                        self.skipped.append(str(result))
+
+    def decode(self, pair, size):
+        """Reads one pair and returns `(uint8 [H, W, 3], uint8 [H, W])`."""
+        try:
+            data, mask = pair.read()
+            check_sizes(data, mask)
+            if self.table is not None:
+                mask = apply_table(mask, self.table)
+            if self.num_classes is not None:
+                check_labels(mask, self.num_classes)
+            return resize(data, mask, size, self.keep_aspect)
+        except FileNotFoundError as error:
+            raise BadPairError(f"{pair.where}: the file {error.filename} is missing.") from error
+        except tf.errors.OpError as error:
+            first = str(error.message).strip().splitlines()[0].rstrip(". ")
+            raise BadPairError(f"{pair.where}: the picture cannot be decoded: {first}.") from error
+        except (ValueError, OSError) as error:
+            raise BadPairError(f"{pair.where}: {error}") from error
+
+
+def build(pairs, *, image_size, batch_size, shuffle, augment, seed):
+    """Builds the pipeline of `pipeline.build` from `Pairs`.
+
+    Returns:
+        Its `tf.data.Dataset`, with one more attribute: `skipped`, a tuple with one message for
+        each pair that was left out.
+    """
+    dataset = pipeline.build(
+        pairs,
+        image_size=image_size,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        augment=augment,
+        seed=seed,
+    )
+    dataset.skipped = tuple(pairs.skipped)
+    return dataset
+
+
+def examples(pairs, limit=None):
+    """Yields the pairs at their own size as dicts `image`, `mask` and `file_name`."""
+    for image, mask, pair in itertools.islice(pairs.decoded(None), limit):
+        yield {"image": image, "mask": mask, "file_name": pair.name}
+
+
+# --- one pair -----------------------------------------------------------------------------------
+
+
+def picture_size(data):
+    """Returns `(H, W)` of an encoded picture; of a JPEG or a PNG, only the first bytes are read."""
+    if data.startswith(PNG_START):
+        if len(data) < 33:
+            raise ValueError("the picture is cut off after its first bytes.")
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    if data.startswith(b"\xff\xd8\xff"):
+        shape = tf.image.extract_jpeg_shape(data)
+    else:
+        shape = tf.shape(pipeline.decode_image(data, None))
+    return int(shape[0]), int(shape[1])
+
+
+def check_sizes(data, mask):
+    """Raises unless picture and label map have one size; nothing is decoded before that is sure."""
+    height, width = picture_size(data)
+    if (height, width) != mask.shape:
+        hint = ""
+        if (width, height) == mask.shape:
+            hint = " Was the picture turned by its EXIF orientation, which the files ignore?"
+        raise ValueError(
+            f"the picture has {width} x {height} pixels and the mask {mask.shape[1]} x "
+            f"{mask.shape[0]} (width x height), expected the same.{hint}"
+        )
+
+
+def check_labels(mask, num_classes):
+    """Raises if the label map holds anything but 0 … C-1 and 255."""
+    bad = np.unique(mask[(mask >= num_classes) & (mask != IGNORE_LABEL)])
+    if bad.size:
+        raise ValueError(
+            f"the mask holds the labels {bad[:8].tolist()}, expected 0 to {num_classes - 1} or "
+            f"{IGNORE_LABEL} (ignored)."
+        )
+
+
+def lookup_table(label_map):
+    """Returns int16 `[256]`, the class id of each label; -1 where the dict has none."""
+    table = np.full(256, -1, "int16")
+    for label, class_id in dict(label_map).items():
+        if not (0 <= label <= 255 and 0 <= class_id <= 255):
+            raise ValueError(
+                f"label_map takes {label} to {class_id}, expected whole numbers from 0 to 255; "
+                f"{IGNORE_LABEL} is ignored."
+            )
+        table[label] = class_id
+    return table
+
+
+def apply_table(mask, table):
+    """Replaces each label by its class id."""
+    mapped = table[mask]
+    if (mapped < 0).any():
+        bad = np.unique(mask[mapped < 0])[:8].tolist()
+        raise ValueError(f"the mask holds the labels {bad}, which label_map does not name.")
+    return mapped.astype("uint8")
+
+
+def resize(data, mask, size, keep_aspect):
+    """Decodes the picture and brings both to `size`: bilinear, and to the nearest pixel."""
+    if size is None:
+        return pipeline.decode_image(data, None).numpy(), mask
+    if not keep_aspect:
+        return pipeline.decode_image(data, size).numpy(), nearest(mask, size)
+    factor = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
+    inner = tuple(max(1, round(side * factor)) for side in mask.shape)
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    place = slice(top, top + inner[0]), slice(left, left + inner[1])
+    image = np.full((*size, 3), _FILL, "uint8")
+    labels = np.full(size, IGNORE_LABEL, "uint8")
+    image[place], labels[place] = pipeline.decode_image(data, inner), nearest(mask, inner)
+    return image, labels
+
+
+def nearest(mask, size):
+    return tf.image.resize(mask[..., None], size, method="nearest").numpy()[..., 0]
+
+
+def decode_mask(data):
+    """Decodes a PNG file into the numbers that it stores, uint8 `[H, W]`.
+
+    A palette PNG gives the indices and not the colors (TensorFlow's decoder gives the colors), and
+    a gray PNG of 1, 2 or 4 bits its numbers as they are. Every chunk's checksum is compared, which
+    Pillow leaves out for the pixels.
+
+    Raises:
+        ValueError: if it is no PNG, is damaged, stores colors, or numbers above 255.
+    """
+    check_png(data)
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            mode, mask = picture.mode, np.asarray(picture)
+    except Exception as error:  # Pillow raises half a dozen kinds for a broken file
+        raise ValueError(f"the mask cannot be decoded: {error}.") from error
+    if mask.ndim != 2:
+        raise ValueError(
+            f"the mask stores colors (mode {mode}), expected one number a pixel. Pass colors= "
+            "with the color of each class, or convert it with label_maps.from_color."
+        )
+    depth, kind = data[24], data[25]
+    if kind == 0 and depth in (2, 4):  # Pillow spreads gray levels to 0 … 255
+        mask = mask // (255 // (2**depth - 1))
+    if mask.max(initial=0) > 255:
+        raise ValueError(f"the mask holds the label {mask.max()}, expected at most 255.")
+    return mask.astype("uint8")
+
+
+def check_png(data):
+    """Raises unless the bytes are one whole PNG file, all checksums right."""
+    if not data.startswith(PNG_START):
+        raise ValueError(f"the mask is no PNG file: it starts with {data[:8]!r}.")
+    position, kind = len(PNG_START), b""
+    while kind != b"IEND":
+        head = data[position : position + 8]
+        length = int.from_bytes(head[:4], "big")
+        end = position + 12 + length
+        if len(head) < 8 or end > len(data):
+            raise ValueError("the mask's PNG file is cut off.")
+        kind = head[4:]
+        checksum = int.from_bytes(data[end - 4 : end], "big")
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
+            raise ValueError(f"the mask's PNG file is damaged: wrong checksum at byte {position}.")
+        position = end
+
+
+def check_on_error(on_error):
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error is {on_error!r}, expected 'raise' or 'skip'.")
