@@ -1,0 +1,302 @@
+"""Fully connected CRF: neighboring pixels of like color draw each other to one label.
+
+The energy of a labeling is that of Krähenbühl and Koltun. Each pixel pays for a label that the
+network thinks unlikely, and each pair of pixels with different labels pays `K[i, j]`, the sum of
+two Gaussian kernels of their positions `p` and colors `I`:
+
+    appearance: w1 exp(-|p_i - p_j|^2 / (2 theta_alpha^2) - |I_i - I_j|^2 / (2 theta_beta^2))
+    smoothness: w2 exp(-|p_i - p_j|^2 / (2 theta_gamma^2))
+
+Mean field looks for independent distributions `Q_i` of the pixels' labels near to that of the
+energy, by repeating
+
+    Q_i(l)  proportional to  exp(logit_i(l) - sum_l' mu(l, l') sum_{j != i} K[i, j] Q_j(l'))
+
+where `mu(l, l')` is 1 for different labels and 0 for equal ones (Potts), unless it is learned.
+
+`DenseCRF` sums over all pairs, `WindowedCRF` over those within a square window.
+
+Reference:
+    Krähenbühl and Koltun: Efficient Inference in Fully Connected CRFs with Gaussian Edge
+    Potentials, NIPS 2011. Teichmann and Cipolla: Convolutional CRFs for Semantic Segmentation,
+    2018 (the window). Zheng et al.: Conditional Random Fields as Recurrent Neural Networks,
+    ICCV 2015 (learned weights).
+"""
+
+import itertools
+
+import keras
+import numpy as np
+from keras import ops
+
+from seglib.logits import two_channels
+
+MOST_PIXELS = 128 * 128
+
+
+class MeanFieldCRF(keras.layers.Layer):
+    """What both CRFs share: the arguments, the weights and the mean-field iterations.
+
+    Subclasses implement `kernels` and `message`; see `WindowedCRF` for the arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        appearance_weight=10.0,
+        smoothness_weight=3.0,
+        theta_alpha=80.0,
+        theta_beta=13.0,
+        theta_gamma=3.0,
+        iterations=5,
+        normalization="symmetric",
+        trainable=False,
+        **kwargs,
+    ):
+        if min(theta_alpha, theta_beta, theta_gamma) <= 0:
+            raise ValueError(
+                f"theta_alpha, theta_beta and theta_gamma are {theta_alpha}, {theta_beta} and "
+                f"{theta_gamma}, expected widths above 0; a weight of 0 switches a kernel off."
+            )
+        if iterations < 1:
+            raise ValueError(f"iterations is {iterations}, expected at least 1.")
+        if normalization not in ("symmetric", None):
+            raise ValueError(f"normalization is {normalization!r}, expected 'symmetric' or None.")
+        # Under mixed precision half a float would not hold log probabilities.
+        super().__init__(trainable=trainable, **({"dtype": "float32"} | kwargs))
+        self.appearance_weight = appearance_weight
+        self.smoothness_weight = smoothness_weight
+        self.theta_alpha = theta_alpha
+        self.theta_beta = theta_beta
+        self.theta_gamma = theta_gamma
+        self.iterations = iterations
+        self.normalization = normalization
+
+    def build(self, shapes):
+        num_classes = max(2, shapes[1][-1])
+        weights = np.array([self.appearance_weight, self.smoothness_weight], "float32")
+        potts = 1 - np.eye(num_classes, dtype="float32")
+        constant = keras.initializers.Constant
+        self.kernel_weights = self.add_weight((2,), constant(weights), name="kernel_weights")
+        self.compatibility = self.add_weight(potts.shape, constant(potts), name="compatibility")
+
+    def compute_output_shape(self, shapes):
+        return (*shapes[1][:3], max(2, shapes[1][-1]))
+
+    def call(self, inputs):
+        image, logits = inputs
+        check_pair(image, logits)
+        # Channels first: each step below is then one pass over whole rows of pixels.
+        image = ops.transpose(ops.cast(image, "float32"), (0, 3, 1, 2))  # (B, 3, H, W)
+        logits = ops.transpose(two_channels(logits), (0, 3, 1, 2))  # (B, C, H, W)
+        appearance, smoothness = self.kernels(image)
+        kernel = self.kernel_weights[0] * appearance + self.kernel_weights[1] * smoothness
+
+        def update(_, log_q):
+            message = self.message(kernel, ops.exp(log_q))  # (B, C, H, W)
+            pairwise = ops.einsum("lk,bkhw->blhw", self.compatibility, message)
+            return ops.log_softmax(logits - pairwise, axis=1)
+
+        log_q = ops.fori_loop(0, self.iterations, update, ops.log_softmax(logits, axis=1))
+        return ops.transpose(log_q, (0, 2, 3, 1))  # (B, H, W, C)
+
+    def kernels(self, image):
+        """Returns the appearance and the smoothness kernel, normalized, without pairs (i, i)."""
+        raise NotImplementedError
+
+    def message(self, kernel, q):
+        """Returns the sum of `kernel[i, j] * q[j]` over `j`, `[B, C, H, W]`."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return super().get_config() | {
+            "appearance_weight": self.appearance_weight,
+            "smoothness_weight": self.smoothness_weight,
+            "theta_alpha": self.theta_alpha,
+            "theta_beta": self.theta_beta,
+            "theta_gamma": self.theta_gamma,
+            "iterations": self.iterations,
+            "normalization": self.normalization,
+        }
+
+
+@keras.saving.register_keras_serializable("seglib")
+class WindowedCRF(MeanFieldCRF):
+    """Fully connected CRF, cut to the neighbors within a square window.
+
+    The kernels of a pixel and its `(2 radius + 1)^2 - 1` neighbors are computed once from the
+    picture; an iteration then adds up as many shifted maps. That is plain arithmetic on whole maps
+    and runs well on a GPU. Memory: one map `[H, W]` for each neighbor and kernel, and picture.
+
+    Args:
+        radius: how far the window reaches up, down, left and right, in pixels.
+        appearance_weight: `w1`, of the kernel of position and color.
+        smoothness_weight: `w2`, of the kernel of position alone.
+        theta_alpha: reach of the appearance kernel, in pixels.
+        theta_beta: width of the appearance kernel in color, of 0 to 255 a channel.
+        theta_gamma: reach of the smoothness kernel, in pixels.
+        iterations: mean-field updates.
+        normalization: `"symmetric"` divides `K[i, j]` of each kernel by the square root of the
+            product of the two pixels' sums `sum_j K[i, j]` (pair `(i, i)` and pixels inside the
+            window and the picture counted), so that the weights mean the same for any window, any
+            width, and at the picture's frame. It is the default of the authors' later code. `None`
+            takes the kernels as they are.
+        trainable: whether the two weights and the compatibility `mu` (Potts at first) are trained
+            with the network, through the iterations.
+
+    Shape:
+        `(image, logits)`, `[B, H, W, 3]` with values 0 to 255 and `[B, H, W, C]`, to
+        `log Q`, `[B, H, W, C]`, float32: use it as logits. One channel (the logit of class 1)
+        becomes two.
+
+    Raises:
+        ValueError: if arguments make no sense, or image and logits differ in size.
+
+    Example:
+        >>> crf = WindowedCRF(radius=5)
+        >>> model = keras.Model(model.input, crf([model.input, model.output]))
+
+    Reference:
+        Krähenbühl and Koltun, NIPS 2011; Teichmann and Cipolla, 2018.
+
+    When to use it:
+        With logits that are too smooth or too noisy for the picture's edges, such as those of a
+        network that ends at an eighth of the resolution.
+
+    What breaks:
+        It knows colors and no shapes: thin classes vanish into their neighbors, and an object with
+        the background's color leaks.
+    """
+
+    def __init__(self, *, radius=5, **kwargs):
+        super().__init__(**kwargs)
+        if radius < 1:
+            raise ValueError(f"radius is {radius}, expected at least 1 pixel.")
+        self.radius = radius
+
+    @property
+    def offsets(self):
+        """The neighbors as steps `(down, right)`, without `(0, 0)`."""
+        steps = range(-self.radius, self.radius + 1)
+        return [step for step in itertools.product(steps, steps) if step != (0, 0)]
+
+    def kernels(self, image):
+        padded = self.pad(image)
+        inside = self.pad(ops.ones_like(image[:, :1]))
+        appearance, smoothness = [], []
+        for offset in self.offsets:
+            color = ops.sum(ops.square(image - self.shift(padded, offset)), axis=1)  # (B, H, W)
+            there = self.shift(inside, offset)[:, 0]
+            near = offset[0] ** 2 + offset[1] ** 2
+            likeness = ops.exp(-color / (2 * self.theta_beta**2))
+            appearance.append(there * likeness * float(np.exp(-near / (2 * self.theta_alpha**2))))
+            smoothness.append(there * float(np.exp(-near / (2 * self.theta_gamma**2))))
+        # (B, neighbors, H, W) each
+        return self.normalize(ops.stack(appearance, 1)), self.normalize(ops.stack(smoothness, 1))
+
+    def normalize(self, kernel):
+        if self.normalization is None:
+            return kernel
+        scale = ops.rsqrt(1 + ops.sum(kernel, axis=1, keepdims=True))  # (B, 1, H, W)
+        padded = self.pad(scale)
+        neighbors = ops.concatenate([self.shift(padded, offset) for offset in self.offsets], axis=1)
+        return kernel * scale * neighbors
+
+    def message(self, kernel, q):
+        padded = self.pad(q)
+        return sum(
+            kernel[:, n : n + 1] * self.shift(padded, offset)
+            for n, offset in enumerate(self.offsets)
+        )
+
+    def pad(self, x):
+        """Puts `radius` zeros around maps `[B, C, H, W]`."""
+        return ops.pad(x, ((0, 0), (0, 0), (self.radius,) * 2, (self.radius,) * 2))
+
+    def shift(self, padded, offset):
+        """Returns maps `[B, C, H, W]` that hold, at each pixel, the neighbor at `offset`."""
+        rows, columns = (slice(self.radius + step, (step - self.radius) or None) for step in offset)
+        return padded[:, :, rows, columns]
+
+    def get_config(self):
+        return super().get_config() | {"radius": self.radius}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class DenseCRF(MeanFieldCRF):
+    """Fully connected CRF, exactly: all pairs of pixels, for small pictures.
+
+    It holds a matrix of `(H W)^2` numbers for each kernel and picture, 1 GiB at 128 x 128 pixels:
+    the definition, to hold faster ones against.
+
+    Args:
+        radius: `None`, or cut to the square window of `WindowedCRF`.
+        **kwargs: the other arguments of `WindowedCRF`.
+
+    Shape:
+        As `WindowedCRF`; height and width must be known.
+
+    Raises:
+        ValueError: as `WindowedCRF`, and for pictures of more than 128 x 128 pixels.
+
+    Reference:
+        Krähenbühl and Koltun, NIPS 2011.
+    """
+
+    def __init__(self, *, radius=None, **kwargs):
+        super().__init__(**kwargs)
+        self.radius = radius
+
+    def kernels(self, image):
+        height, width = image.shape[2:]
+        if height is None or width is None or height * width > MOST_PIXELS:
+            raise ValueError(
+                f"The picture has {height} x {width} pixels, expected a known size of at most "
+                f"{MOST_PIXELS} pixels, for all their pairs. Use WindowedCRF."
+            )
+        colors = ops.reshape(image, (-1, image.shape[1], height * width))  # (B, 3, N)
+        color = sum(
+            ops.square(colors[:, c, :, None] - colors[:, c, None, :]) for c in range(image.shape[1])
+        )  # (B, N, N)
+        down, right = np.divmod(np.arange(height * width, dtype="int32"), width)
+        down, right = down[:, None] - down, right[:, None] - right  # (N, N)
+        near = down**2 + right**2
+        weight = 1.0
+        if self.radius is not None:
+            weight = (np.maximum(abs(down), abs(right)) <= self.radius).astype("float32")
+        reach = weight * gaussian(near, self.theta_alpha)
+        appearance = reach * ops.exp(-color / (2 * self.theta_beta**2))
+        smoothness = ops.convert_to_tensor(weight * gaussian(near, self.theta_gamma))[None]
+        return self.normalize(appearance), self.normalize(smoothness)
+
+    def normalize(self, kernel):
+        size = kernel.shape[-1]
+        if self.normalization is not None:
+            scale = ops.rsqrt(ops.sum(kernel, axis=2))  # (B, N), the pair (i, i) counted
+            kernel = kernel * scale[:, :, None] * scale[:, None, :]
+        return kernel * (1 - np.eye(size, dtype="float32"))
+
+    def message(self, kernel, q):
+        flat = ops.reshape(q, (-1, q.shape[1], kernel.shape[-1]))  # (B, C, N)
+        return ops.reshape(ops.matmul(flat, kernel), ops.shape(q))  # K is symmetric
+
+    def get_config(self):
+        return super().get_config() | {"radius": self.radius}
+
+
+def gaussian(squared_distance, width):
+    """Returns `exp(-d^2 / (2 width^2))` as float32."""
+    return np.exp(-squared_distance / (2 * width**2)).astype("float32")
+
+
+def check_pair(image, logits):
+    """Raises unless image and logits are batches of one size."""
+    shapes = tuple(image.shape), tuple(logits.shape)
+    fits = all(len(shape) == 4 for shape in shapes) and all(
+        a is None or b is None or a == b for a, b in zip(*(s[:3] for s in shapes), strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"The image has shape {shapes[0]} and the logits {shapes[1]}, expected [B, H, W, 3] "
+            "and [B, H, W, C] of one size: crf([image, logits]), in this order."
+        )

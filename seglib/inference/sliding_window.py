@@ -1,0 +1,203 @@
+"""Predicts pictures that are larger than memory, window by window and without seams."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from seglib.logits import two_channels
+
+
+def predict_windows(
+    model,
+    image,
+    *,
+    window=None,
+    overlap=128,
+    margin=None,
+    multiple=32,
+    batch_size=4,
+    output="labels",
+    out=None,
+    pad_value=127,
+):
+    """Predicts one picture of any size in overlapping windows.
+
+    Near its edges a window knows too little of the picture. So the outermost `margin` pixels of a
+    window count nothing where another window continues, and over the rest of the overlap its
+    weight falls from 1 to 0 as that of its neighbor rises: the weights sum to 1 everywhere and
+    there is no seam. At the picture's own frame a window counts in full, as the whole picture
+    would there.
+
+    A network that looks no farther than `margin` pixels gives exactly what it gives for the whole
+    picture. One that looks farther (most do) gives nearly that; a larger overlap brings it nearer.
+
+    Windows begin at multiples of `multiple`, so that a network with strides sees the same grid as
+    in the whole picture, and the picture is padded below and on the right to that, as
+    `SegmentationModel` does itself.
+
+    Memory: one batch in the model, and probabilities for a strip of the picture's width and the
+    window's height. A picture that is a `numpy.memmap` is never loaded as a whole.
+
+    Args:
+        model: Keras model from an image `[B, h, w, 3]` to logits `[B, h, w, C]`.
+        image: NumPy array or memmap `[H, W, 3]`, values 0 to 255.
+        window: height and width of a window in pixels; by default the size that the model was
+            built for, or 512. Smaller pictures make smaller windows if the model takes any size.
+        overlap: pixels that neighboring windows share at least.
+        margin: pixels at a window's inner edges that count nothing, at most half the overlap
+            (then each pixel comes from one window); by default a quarter of it.
+        multiple: the stride of the network's coarsest level; 1 for a network without strides.
+        batch_size: windows per call of the model.
+        output: `"labels"`, or `"probabilities"` (float32 `[H, W, C]`, as large as that is).
+        out: array to write into, such as a memmap; by default a new one.
+        pad_value: what lies outside the picture.
+
+    Returns:
+        Label map `[H, W]`, uint8 (uint16 for more than 256 classes), or probabilities `[H, W, C]`,
+        float32. A model with one channel (the logit of class 1) has two classes here.
+
+    Raises:
+        ValueError: for a picture without three axes, or sizes that do not fit each other.
+
+    Example:
+        >>> labels = predict_windows(model, np.load("orthophoto.npy", mmap_mode="r"))
+    """
+    if len(image.shape) != 3 or 0 in image.shape:
+        raise ValueError(
+            f"The picture has shape {tuple(image.shape)}, expected one picture [H, W, 3]. "
+            "For a batch, call this for each picture."
+        )
+    if output not in ("labels", "probabilities"):
+        raise ValueError(f"output is {output!r}, expected 'labels' or 'probabilities'.")
+    margin = overlap // 4 if margin is None else margin
+    rows, columns = (
+        plan_axis(size, built, window, overlap, margin, multiple)
+        for size, built in zip(image.shape[:2], model.input_shape[1:3], strict=True)
+    )
+    num_classes = max(2, model.output_shape[-1])
+    out = prepare_output(out, image.shape[:2], num_classes, output)
+    predictions = window_probabilities(model, image, rows, columns, batch_size, pad_value)
+    # What the strip of windows at hand adds up to; it moves down the picture.
+    strip = np.zeros((rows.window, columns.padded, num_classes), "float32")
+    for top, row_weights, end in zip(rows.starts, rows.weights, rows.ends(), strict=True):
+        for left, weights in zip(columns.starts, columns.weights, strict=True):
+            weighted = next(predictions) * (row_weights[:, None, None] * weights[:, None])
+            strip[:, left : left + columns.window] += weighted
+        done = end - top  # no later window reaches these rows
+        finished = strip[: min(end, image.shape[0]) - top, : image.shape[1]]
+        out[top : top + len(finished)] = (
+            finished.argmax(axis=-1) if output == "labels" else finished
+        )
+        strip[: rows.window - done] = strip[done:]
+        strip[rows.window - done :] = 0
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """Where the windows lie along one axis of the picture.
+
+    Attributes:
+        window: pixels of a window.
+        padded: pixels of the padded picture.
+        starts: first pixel of each window.
+        weights: float32 `[len(starts), window]`; at each pixel of the picture they sum to 1.
+    """
+
+    window: int
+    padded: int
+    starts: tuple[int, ...]
+    weights: np.ndarray
+
+    def ends(self):
+        """Returns, for each window, up to where no later window reaches."""
+        return (*self.starts[1:], self.padded)
+
+
+def plan_axis(size, built, window, overlap, margin, multiple):
+    """Spreads as few windows as possible evenly over one axis.
+
+    Args:
+        size: of the picture, in pixels.
+        built: the size that the model was built for, or `None`.
+        window: as in `predict_windows`, as are the others.
+
+    Raises:
+        ValueError: for sizes that do not fit each other.
+    """
+    window = window or built or 512
+    if built not in (None, window):
+        raise ValueError(
+            f"window is {window}, but the model was built for {built} pixels. Leave window out, or "
+            "build the model with input_shape=(None, None, 3)."
+        )
+    if window % multiple or overlap % multiple:
+        raise ValueError(
+            f"window is {window} and overlap {overlap}, expected multiples of {multiple}; pass "
+            "multiple=1 for a network without strides."
+        )
+    if not 0 <= 2 * margin <= overlap < window:
+        raise ValueError(
+            f"margin is {margin}, overlap {overlap} and window {window}, expected a margin of at "
+            "most half the overlap, and an overlap smaller than the window."
+        )
+    padded = -(-size // multiple) * multiple
+    if built is None:
+        window = min(window, padded)
+    padded = max(window, padded)
+    count = 1 + max(0, -(-(padded - window) // (window - overlap)))
+    span = (padded - window) // multiple
+    starts = tuple(i * span // max(1, count - 1) * multiple for i in range(count))
+    return Axis(window, padded, starts, blend(padded, window, starts, overlap, margin))
+
+
+def blend(padded, window, starts, overlap, margin):
+    """Returns the weights of windows: 0 at inner edges, 1 inside, a slope between, sum 1."""
+    slope = overlap - 2 * margin
+    inside = np.arange(window) + 0.5 - margin  # distance from where the weight begins
+    rise = np.clip(inside / slope if slope else np.sign(inside), 0, 1)
+    weights = np.ones((len(starts), window))
+    weights[1:] *= rise  # another window comes before
+    weights[:-1] *= rise[::-1]  # another one follows
+    total = np.zeros(padded)
+    for start, one in zip(starts, weights, strict=True):
+        total[start : start + window] += one
+    for start, one in zip(starts, weights, strict=True):
+        one /= total[start : start + window]
+    return weights.astype("float32")
+
+
+def window_probabilities(model, image, rows, columns, batch_size, pad_value):
+    """Yields the class probabilities of each window `[h, w, C]`, row by row of windows.
+
+    All batches have one size, so that the model is compiled once.
+    """
+    corners = [(top, left) for top in rows.starts for left in columns.starts]
+    batch_size = min(batch_size, len(corners))
+    shape = (batch_size, rows.window, columns.window, image.shape[2])
+    for first in range(0, len(corners), batch_size):
+        batch = np.full(shape, pad_value, "float32")
+        some = corners[first : first + batch_size]
+        for (top, left), pixels in zip(some, batch, strict=False):
+            part = image[top : top + rows.window, left : left + columns.window]
+            pixels[: part.shape[0], : part.shape[1]] = part
+        logits = two_channels(ops.convert_to_tensor(model.predict_on_batch(batch)))
+        probabilities = ops.softmax(ops.cast(logits, "float32"), axis=-1)  # (b, h, w, C)
+        yield from ops.convert_to_numpy(probabilities)[: len(some)]
+
+
+def prepare_output(out, size, num_classes, output):
+    """Returns the array to fill, and raises if the one given cannot hold the result."""
+    if output == "labels":
+        shape, dtype = tuple(size), np.uint8 if num_classes <= 256 else np.uint16
+    else:
+        shape, dtype = (*size, num_classes), np.float32
+    if out is None:
+        return np.zeros(shape, dtype)
+    if tuple(out.shape) != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise ValueError(
+            f"out is {out.dtype} of shape {tuple(out.shape)}, expected {np.dtype(dtype)} of shape "
+            f"{shape} for {output} of {num_classes} classes."
+        )
+    return out
