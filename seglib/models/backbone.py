@@ -6,22 +6,50 @@ import warnings
 import keras
 from keras import ops
 
+from seglib.models.dilation import dilate
 from seglib.models.small_backbone import MOMENTUM, small_backbone
 
-# The last layer of MobileNetV2 before each halving of the resolution. P5 is the narrow
-# projection of the last block, not the 1280 channels that only the classifier needs.
-MOBILENET_V2_LEVELS = {
-    "P1": "block_1_expand_relu",
-    "P2": "block_3_expand_relu",
-    "P3": "block_6_expand_relu",
-    "P4": "block_13_expand_relu",
-    "P5": "block_16_project_BN",
+# The layers that P1 to P5 come from.
+LEVELS = {
+    # The last layer before each halving of the resolution. P5 is the narrow projection of the last
+    # block, not the 1280 channels that only the classifier needs.
+    "mobilenet_v2": (
+        "block_1_expand_relu",
+        "block_3_expand_relu",
+        "block_6_expand_relu",
+        "block_13_expand_relu",
+        "block_16_project_BN",
+    ),
+    "efficientnet_b0": (
+        "block2a_expand_activation",
+        "block3a_expand_activation",
+        "block4a_expand_activation",
+        "block6a_expand_activation",
+        "block7a_project_bn",
+    ),
+    # A pooling layer halves the resolution and ends a block: the "pools" of the FCN paper.
+    "vgg16": tuple(f"block{n}_pool" for n in range(1, 6)),
+    # The last block of each stage.
+    "resnet50": (
+        "conv1_relu",
+        "conv2_block3_out",
+        "conv3_block4_out",
+        "conv4_block6_out",
+        "conv5_block3_out",
+    ),
+    "resnet101": (
+        "conv1_relu",
+        "conv2_block3_out",
+        "conv3_block4_out",
+        "conv4_block23_out",
+        "conv5_block3_out",
+    ),
 }
-# A pooling layer halves the resolution and ends a block: the "pools" of the FCN paper.
-VGG16_LEVELS = {f"P{n}": f"block{n}_pool" for n in range(1, 6)}
+NAMES = (*LEVELS, "small")
 # The mean color of the ImageNet pictures, blue first as Caffe stores them.
 MEAN_BGR = (103.939, 116.779, 123.68)
-NAMES = ("mobilenet_v2", "vgg16", "small")
+# The deviation of their colors, red first, for values from 0 to 1.
+DEVIATION_RGB = (0.229, 0.224, 0.225)
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -39,28 +67,39 @@ class SubtractMean(keras.layers.Layer):
         return shape
 
 
-def backbone(name="mobilenet_v2", *, weights="imagenet", alpha=1.0, input_shape=(None, None, 3)):
+def backbone(
+    name="mobilenet_v2",
+    *,
+    weights="imagenet",
+    alpha=1.0,
+    output_stride=32,
+    input_shape=(None, None, 3),
+):
     """Builds a feature extractor that takes raw pixels.
 
     Args:
-        name: `"mobilenet_v2"`, `"vgg16"` (its five pooling layers), or `"small"`
-            (`small_backbone`, which learns from random numbers).
+        name: `"mobilenet_v2"`, `"efficientnet_b0"`, `"vgg16"` (its five pooling layers),
+            `"resnet50"`, `"resnet101"`, or `"small"` (`small_backbone`, which learns from random
+            numbers).
         weights: `"imagenet"` (downloaded by `keras.applications`), the path of a local
             `.weights.h5` file in the layout of `keras.applications` without its top, or `None`
             for random numbers. The `.h5` file that `keras.applications` downloads is one, too. For
             `"small"` only `None`.
         alpha: width multiplier; ImageNet weights of MobileNetV2 exist for 0.35, 0.5, 0.75, 1.0,
-            1.3 and 1.4. For `"vgg16"` only 1.
+            1.3 and 1.4. `"small"` takes any; the others come in one width.
+        output_stride: of the last levels: 32, or 16 or 8 with dilated kernels; see
+            `seglib.models.dilation`. The weights are the same.
         input_shape: `(H, W, 3)`, each of H and W a number or `None`.
 
     Returns:
         `keras.Model` from an image `[B, H, W, 3]` with values 0 to 255 to a dict of feature maps
-        `{"P1": [B, H/2, W/2, C1], …, "P5": [B, H/32, W/32, C5]}`. The scaling of the pixels is its
-        first layer. H and W should be multiples of 32, so that each level is twice as large as
-        the next; `SegmentationModel` pads other sizes.
+        `{"P1": [B, H/2, W/2, C1], …, "P5": [B, H/32, W/32, C5]}`; with an output stride of 16 or 8
+        no level is coarser than that. The scaling of the pixels is its first layer. H and W should
+        be multiples of 32, so that each level is twice as large as the next; `SegmentationModel`
+        pads other sizes.
 
     Raises:
-        ValueError: for an unknown name, or weights that do not fit.
+        ValueError: for an unknown name or output stride, or weights that do not fit.
         FileNotFoundError: if the weights' path does not exist.
         ConnectionError: if the ImageNet weights cannot be downloaded.
 
@@ -68,6 +107,9 @@ def backbone(name="mobilenet_v2", *, weights="imagenet", alpha=1.0, input_shape=
         Sandler et al.: MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
         Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition,
         ICLR 2015, table 1, column D (VGG16).
+        He et al.: Deep Residual Learning for Image Recognition, CVPR 2016, table 1.
+        Tan, Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML
+        2019, table 1.
     """
     if name not in NAMES:
         raise ValueError(f"backbone is {name!r}, expected one of {', '.join(map(repr, NAMES))}.")
@@ -77,33 +119,55 @@ def backbone(name="mobilenet_v2", *, weights="imagenet", alpha=1.0, input_shape=
                 f"weights is {weights!r}, expected None: nobody trained the backbone 'small' in "
                 "advance. Pass weights=None, or backbone='mobilenet_v2'."
             )
-        return small_backbone(alpha=alpha, input_shape=input_shape)
-    build = {"mobilenet_v2": _mobilenet_v2, "vgg16": _vgg16}[name]
+        return dilate(small_backbone(alpha=alpha, input_shape=input_shape), output_stride)
+    if alpha != 1 and name != "mobilenet_v2":
+        raise ValueError(
+            f"alpha is {alpha}, expected 1: {name!r} comes in one width. Narrow the decoder "
+            "instead, or take backbone='mobilenet_v2'."
+        )
     image = keras.Input(input_shape, name="image")
-    network, levels = build(image, weights, alpha)
-    features = {level: network.get_layer(layer).output for level, layer in levels.items()}
-    return keras.Model(image, features, name=name)
+    if name == "mobilenet_v2":
+        network = _mobilenet_v2(image, weights, alpha)
+    elif name == "efficientnet_b0":
+        network = _efficientnet_b0(image, weights)
+    else:
+        network = _from_caffe(name, image, weights)
+    if weights is None:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = MOMENTUM
+    levels = {f"P{n}": network.get_layer(x).output for n, x in enumerate(LEVELS[name], start=1)}
+    return dilate(keras.Model(image, levels, name=name), output_stride)
 
 
 def _mobilenet_v2(image, weights, alpha):
     # It was trained on pixels from -1 to 1.
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale_pixels")(image)
-    network = _load(keras.applications.MobileNetV2, weights, input_tensor=x, alpha=alpha)
-    if weights is None:
-        for layer in network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = MOMENTUM
-    return network, MOBILENET_V2_LEVELS
+    return _load(keras.applications.MobileNetV2, weights, input_tensor=x, alpha=alpha)
 
 
-def _vgg16(image, weights, alpha):
-    if alpha != 1:
-        raise ValueError(
-            f"alpha is {alpha}, expected 1: VGG16 comes in one width. Narrow the head of an FCN "
-            "instead (head_width), or take backbone='mobilenet_v2'."
-        )
+def _efficientnet_b0(image, weights):
+    # It scales pixels itself: less the mean, by the deviation, both stored with the weights.
+    network = _load(keras.applications.EfficientNetB0, weights, input_tensor=image)
+    if weights not in (None, "imagenet"):
+        # Those weights were trained with one more division, by the square root of the deviation.
+        # Keras has a layer for it, but only with weights="imagenet" (tensorflow#49930).
+        [norm] = [x for x in network.layers if isinstance(x, keras.layers.Normalization)]
+        mean, variance, count = norm.get_weights()
+        norm.set_weights([mean, variance * DEVIATION_RGB, count])
+        norm.finalize_state()
+    return network
+
+
+def _from_caffe(name, image, weights):
+    # VGG16 and the ResNets were trained in Caffe, or as if they were.
+    build = {
+        "vgg16": keras.applications.VGG16,
+        "resnet50": keras.applications.ResNet50,
+        "resnet101": keras.applications.ResNet101,
+    }[name]
     x = SubtractMean(name="subtract_mean")(image)
-    return _load(keras.applications.VGG16, weights, input_tensor=x), VGG16_LEVELS
+    return _load(build, weights, input_tensor=x)
 
 
 def _load(build, weights, **kwargs):

@@ -1,0 +1,112 @@
+"""DeepLabV3+: a dilated backbone, pyramid pooling, and detail from an early level."""
+
+from seglib.models.aspp import ASPP, RATES
+from seglib.models.backbone import backbone as build_backbone
+from seglib.models.fusion_decoder import FusionDecoder
+from seglib.models.segmentation_model import Head, PadToMultiple, SegmentationModel
+
+
+def deeplab_v3_plus(
+    num_classes=3,
+    *,
+    backbone="resnet50",
+    output_stride=16,
+    weights="imagenet",
+    alpha=1.0,
+    pyramid=None,
+    filters=256,
+    rates=None,
+    separable=True,
+    low_level="P2",
+    low_level_filters=48,
+    num_convs=2,
+    dropout=0.1,
+    input_shape=(None, None, 3),
+    freeze_backbone=None,
+):
+    """Builds DeepLabV3+ of Chen, Zhu, Papandreou, Schroff and Adam.
+
+    Args:
+        num_classes: number of classes `C`.
+        backbone: a name that `seglib.models.backbone` knows, or a `keras.Model` from an image to
+            `{"P1": …, "P5": …}`.
+        output_stride: of the backbone's last level: 8, 16 or 32. Halving it makes the last stages
+            four times as costly. That of a backbone given as a `keras.Model` is its own.
+        weights: `"imagenet"`, the path of a weights file, or `None`.
+        alpha: width multiplier of MobileNetV2.
+        pyramid: layer between the backbone's levels and the rest; `JPU()`, with an output stride of
+            32, makes a map at stride 8 without dilation in the backbone (FastFCN).
+        filters: channels of the pyramid pooling and of the decoder's convolutions.
+        rates: of the pyramid pooling. `None` takes (6, 12, 18) where its map has stride 16, twice
+            that at 8 and half of it at 32.
+        separable: split the 3x3 convolutions of pyramid pooling and decoder into one kernel a
+            channel and a 1x1 convolution. Whole ones take 13.7 million weights more on a ResNet-50.
+        low_level: the level with the detail, `"P2"` as published or `"P1"`; `None` goes without,
+            which is DeepLabV3.
+        low_level_filters: channels that it is narrowed to.
+        num_convs: how many 3x3 convolutions follow.
+        dropout: share of the values dropped after the pyramid pooling.
+        input_shape: `(H, W, 3)`, each of H and W a number or `None`; that of a backbone given as a
+            `keras.Model` is its own. Any size will do: pictures are padded inside. Sizes that are
+            known run faster.
+        freeze_backbone: train the decoder and the head only. `None` freezes a backbone that has
+            pretrained weights. Call `model.unfreeze_backbone()` and compile again to fine-tune.
+
+    Returns:
+        `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
+        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` (`FusionDecoder`) and
+        `head`.
+
+    Raises:
+        ValueError: for an unknown name, level or output stride.
+
+    Example:
+        >>> model = deeplab_v3_plus(3, backbone="small", weights=None)
+        >>> model.compile("adam", losses.CrossEntropy())
+
+    Reference:
+        Chen et al.: Encoder-Decoder with Atrous Separable Convolution for Semantic Image
+        Segmentation, ECCV 2018; DeepLabV3: Chen et al.: Rethinking Atrous Convolution for Semantic
+        Image Segmentation, arXiv:1706.05587.
+    """
+    if isinstance(backbone, str):
+        padded_shape = PadToMultiple().compute_output_shape((None, *input_shape))[1:]
+        backbone = build_backbone(
+            backbone,
+            weights=weights,
+            alpha=alpha,
+            output_stride=output_stride,
+            input_shape=padded_shape,
+        )
+    else:
+        input_shape = backbone.input_shape[1:]
+        output_stride = measure_stride(backbone)
+    backbone.trainable = not (weights is not None if freeze_backbone is None else freeze_backbone)
+    if rates is None:
+        rates = RATES[pyramid.strides["P5"] if pyramid else output_stride]
+    decoder = FusionDecoder(
+        "deeplabv3plus" if low_level else None,
+        pyramid=pyramid,
+        context=ASPP(filters, rates=rates, separable=separable, dropout=dropout, name="aspp"),
+        low_level=low_level,
+        low_level_filters=low_level_filters,
+        num_convs=num_convs,
+        num_filters=filters,
+        separable=separable,
+        output_stride=output_stride,
+        name="decoder",
+    )
+    return SegmentationModel(
+        backbone,
+        decoder,
+        Head(num_classes, upsampling=decoder.stride, name="head"),
+        train_statistics=weights is None,
+        input_shape=input_shape,
+        name="deeplab_v3_plus" if low_level else "deeplab_v3",
+    )
+
+
+def measure_stride(backbone):
+    """Returns the stride of a backbone's P5."""
+    height, width = (size or 64 for size in backbone.input_shape[1:3])
+    return height // backbone.compute_output_shape((1, height, width, 3))["P5"][1]
