@@ -1,12 +1,14 @@
 """Pictures and label maps as `tf.data` pipelines.
 
-`pets` reads the real Oxford-IIIT Pets, `sample` draws pets of the same schema, `augment`
+`pets` reads the real Oxford-IIIT Pets and `sample` draws pets of the same schema. Your own data
+comes through `coco` (annotations in COCO's JSON), `folder` (a mask for each picture) and `tfrecord`
+(shards); all give the same elements. `label_maps` knows VOC's and Cityscapes' labels, `augment`
 transforms image and mask together.
 """
 
 import importlib
 
-__all__ = ["augment", "pets", "sample"]
+__all__ = ["augment", "coco", "folder", "label_maps", "pets", "sample", "tfrecord"]
 
 
 def __getattr__(name):

@@ -16,6 +16,8 @@ import math
 
 import tensorflow as tf
 
+from seglib.data import pipeline
+
 IGNORE_LABEL = 255
 
 
@@ -29,6 +31,11 @@ class Augment:
             random window of it is kept (a crop); below 1 it shrinks to a random place.
         stretch: largest extra zoom of one axis against the other, as a factor; 1 for none.
         rotation: largest angle, in degrees, either way.
+        crop: `int` or `(H, W)`, size in pixels of the window that is kept, anywhere in the scaled
+            picture; `None` for the picture's own size. From larger pictures it cuts details that
+            are sharp, where zooming into small ones magnifies.
+        crop: `int` or `(H, W)`, the size in pixels of the window that is kept; `None` for the
+            picture's own. From larger pictures it cuts sharp details instead of magnified ones.
         brightness: largest shift, as a share of 255.
         contrast: range of the factor by which distances to the mean gray change.
         saturation: range of the factor by which distances to the pixel's own gray change.
@@ -36,8 +43,8 @@ class Augment:
 
     Calling it:
         Args: `images` uint8 `[B, H, W, 3]`, `masks` uint8 `[B, H, W]`, `seed` int tensor `[2]`.
-        Returns the same two shapes and dtypes; a pure function of its inputs. Each picture of the
-        batch gets a transform of its own.
+        Returns two of the same dtypes and, without a crop, the same shapes; a pure function of its
+        inputs. Each picture of the batch gets a transform of its own.
 
     Example:
         >>> train = sample.load("train", augment=Augment(rotation=15))
@@ -47,6 +54,7 @@ class Augment:
     scale: tuple[float, float] = (0.8, 1.6)
     stretch: float = 1.0
     rotation: float = 0.0
+    crop: int | tuple[int, int] | None = None
     brightness: float = 0.0
     contrast: tuple[float, float] = (1.0, 1.0)
     saturation: tuple[float, float] = (1.0, 1.0)
@@ -61,13 +69,16 @@ class Augment:
                 )
         if self.stretch < 1:
             raise ValueError(f"stretch is {self.stretch}, expected a factor of at least 1.")
+        if self.crop is not None:
+            pipeline.as_size(self.crop, "crop")
 
     def __call__(self, images, masks, seed):
         shape = tf.shape(masks)
         geometry_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
         transforms = self.matrices(*tf.unstack(shape), geometry_seed)
-        images = warp(images, transforms, fill=127.0)
-        masks = warp(masks[..., None], transforms, fill=IGNORE_LABEL, nearest=True)[..., 0]
+        size = None if self.crop is None else pipeline.as_size(self.crop)
+        images = warp(images, transforms, size, fill=127.0)
+        masks = warp(masks[..., None], transforms, size, fill=IGNORE_LABEL, nearest=True)[..., 0]
         return self.change_color(images, color_seed), masks
 
     def matrices(self, count, height, width, seed):
@@ -81,14 +92,19 @@ class Augment:
         angle = math.radians(self.rotation) * (2 * u[3] - 1)
         center_y = (tf.cast(height, tf.float32) - 1) / 2
         center_x = (tf.cast(width, tf.float32) - 1) / 2
-        # The window may move as far as it stays inside the picture (zoom above 1), or the
-        # picture inside the window (below 1).
-        shift_y = (2 * u[4] - 1) * tf.abs(1 - 1 / zoom_y) * center_y
-        shift_x = (2 * u[5] - 1) * tf.abs(1 - 1 / zoom_x) * center_x
+        window_y, window_x, share_y, share_x = center_y, center_x, 1.0, 1.0
+        if self.crop is not None:
+            window_y, window_x = ((side - 1) / 2 for side in pipeline.as_size(self.crop))
+            share_y = tf.math.divide_no_nan(window_y, center_y)
+            share_x = tf.math.divide_no_nan(window_x, center_x)
+        # The window may move as far as it stays inside the picture, or, if it is the larger of
+        # the two, the picture inside the window.
+        shift_y = (2 * u[4] - 1) * tf.abs(1 - share_y / zoom_y) * center_y
+        shift_x = (2 * u[5] - 1) * tf.abs(1 - share_x / zoom_x) * center_x
         a, b = sign * tf.cos(angle) / zoom_x, -sign * tf.sin(angle) / zoom_y
         c, d = tf.sin(angle) / zoom_x, tf.cos(angle) / zoom_y
-        x = center_x + shift_x - a * center_x - b * center_y
-        y = center_y + shift_y - c * center_x - d * center_y
+        x = center_x + shift_x - a * window_x - b * window_y
+        y = center_y + shift_y - c * window_x - d * window_y
         zero = tf.zeros(count)
         return tf.stack([a, b, x, c, d, y, zero, zero], axis=1)
 
@@ -108,17 +124,21 @@ class Augment:
         return tf.cast(tf.round(tf.clip_by_value(x, 0.0, 255.0)), images.dtype)
 
 
-def warp(images, transforms, *, fill, nearest=False):
-    """Resamples `[B, H, W, C]` by affine maps from output to input pixels; keeps the dtype."""
+def warp(images, transforms, size=None, *, fill, nearest=False):
+    """Resamples `[B, H, W, C]` by affine maps from output to input pixels; keeps the dtype.
+
+    The result has `size` (H, W), by default that of the images.
+    """
     x = tf.raw_ops.ImageProjectiveTransformV3(
         images=images if nearest else tf.cast(images, tf.float32),
         transforms=transforms,
-        output_shape=tf.shape(images)[1:3],
+        output_shape=tf.shape(images)[1:3] if size is None else size,
         fill_value=float(fill),
         interpolation="NEAREST" if nearest else "BILINEAR",
         fill_mode="CONSTANT",
     )
-    x = tf.ensure_shape(x, images.shape)
+    height_width = images.shape[1:3] if size is None else size
+    x = tf.ensure_shape(x, [images.shape[0], *height_width, images.shape[3]])
     return x if nearest else tf.cast(tf.round(x), images.dtype)
 
 
@@ -143,6 +163,24 @@ def turn_hue(images, turns):
 def flip_only():
     """The TensorFlow tutorial's augmentation: mirror in half of the cases."""
     return Augment(scale=(1.0, 1.0))
+
+
+def scale_and_crop(crop=None):
+    """DeepLab's augmentation: flip, zoom from a half to twofold, and cut out a window.
+
+    What the window shows beyond the picture is gray, and the label map ignores it.
+
+    Args:
+        crop: size of the window, as in `Augment`; by default the picture's own.
+
+    Example:
+        >>> coco.load("train.json", "images", image_size=512, augment=augment.scale_and_crop(321))
+
+    Reference:
+        Chen et al.: DeepLab, TPAMI 2018, section 4 (scales 0.5 to 1.5); Chen et al.: Rethinking
+        Atrous Convolution for Semantic Image Segmentation, 2017 (0.5 to 2.0).
+    """
+    return Augment(scale=(0.5, 2.0), crop=crop)
 
 
 def standard():

@@ -132,17 +132,16 @@ def examples(
 
     Args:
         annotations: as in `load`; so are the others.
-        on_error: `"raise"`, or `"skip"` to leave out what cannot be used. Nothing counts it here;
-            `load` does.
+        on_error: `"raise"`, or `"skip"` to leave out what cannot be used; `verify` says what.
         limit: how many, or `None` for all.
 
     Yields:
         dicts with `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]`, `file_name`, `image_id`, and
-        N rows each, in the file's order, of `classes` int64 `[N]` (class ids), `masks` bool
-        `[N, H, W]` (whole objects: they may overlap), `boxes` float32 `[N, 4]` around the masks
-        (y1, x1, y2, x2 in pixels, a pixel being one wide), `iscrowd` int64 `[N]` and `annotation_ids`.
-        This is the truth as `seglib.metrics.COCOAveragePrecision` takes it. An object too thin to
-        cover a pixel has no row.
+        with N rows each, in the file's order: `classes` int64 `[N]` (class ids); `masks` bool
+        `[N, H, W]`, whole objects, which may overlap; `boxes` float32 `[N, 4]` around the masks
+        (y1, x1, y2, x2 in pixels, a pixel being one wide); `iscrowd` int64 `[N]`;
+        `annotation_ids`. This is the truth as `seglib.metrics.COCOAveragePrecision` takes it. An
+        object too thin to cover a pixel has no row.
     """
     index = Index.read(annotations, classes=classes, background=background, on_error=on_error)
     found = pairs.Pairs(index.pairs(images_folder, overlap=overlap, crowd=crowd), on_error=on_error)
@@ -157,6 +156,23 @@ def examples(
             "image_id": pair.key,
             **as_arrays([i for i in instances if i.mask.any()], *mask.shape),
         }
+
+
+def verify(annotations, images_folder, *, classes=None):
+    """Reads every picture, draws every annotation, and returns what is wrong with them.
+
+    Args:
+        annotations: as in `load`.
+        images_folder: as in `load`.
+        classes: as in `load`.
+
+    Returns:
+        `(count, faults)`: the number of good pictures, and a list with one message for each fault.
+    """
+    index = Index.read(annotations, classes=classes, on_error="skip")
+    found = pairs.Pairs(index.pairs(images_folder), on_error="skip")
+    count = sum(1 for _ in found.decoded(None))
+    return count, [*index.skipped, *found.skipped]
 
 
 @dataclasses.dataclass(frozen=True)

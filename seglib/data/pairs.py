@@ -55,7 +55,6 @@ class Pairs:
         pairs: an iterable of `Pair`s.
         keep_aspect: `False` squeezes pictures to the size asked for; `True` keeps their proportions
             and fills the rest with gray, which the label map ignores.
-        label_map: `None`, or a dict from each label in the files to a class id.
         num_classes: `None`, or the number of classes; a larger label is an error.
         on_error: `"raise"`, or `"skip"` to leave out a pair that cannot be used.
 
@@ -63,16 +62,13 @@ class Pairs:
         skipped: one message for each pair left out, known once the pairs have been read.
 
     Raises:
-        ValueError: for an unknown `on_error`, or a `label_map` that uint8 cannot hold.
+        ValueError: for an unknown `on_error`.
     """
 
-    def __init__(
-        self, pairs, *, keep_aspect=False, label_map=None, num_classes=None, on_error="raise"
-    ):
+    def __init__(self, pairs, *, keep_aspect=False, num_classes=None, on_error="raise"):
         check_on_error(on_error)
         self.pairs = pairs
         self.keep_aspect = keep_aspect
-        self.table = None if label_map is None else lookup_table(label_map)
         self.num_classes = num_classes
         self.on_error = on_error
         self.skipped = []
@@ -117,8 +113,6 @@ class Pairs:
         try:
             data, mask = pair.read()
             check_sizes(data, mask)
-            if self.table is not None:
-                mask = apply_table(mask, self.table)
             if self.num_classes is not None:
                 check_labels(mask, self.num_classes)
             return resize(data, mask, size, self.keep_aspect)
@@ -196,28 +190,6 @@ def check_labels(mask, num_classes):
         )
 
 
-def lookup_table(label_map):
-    """Returns int16 `[256]`, the class id of each label; -1 where the dict has none."""
-    table = np.full(256, -1, "int16")
-    for label, class_id in dict(label_map).items():
-        if not (0 <= label <= 255 and 0 <= class_id <= 255):
-            raise ValueError(
-                f"label_map takes {label} to {class_id}, expected whole numbers from 0 to 255; "
-                f"{IGNORE_LABEL} is ignored."
-            )
-        table[label] = class_id
-    return table
-
-
-def apply_table(mask, table):
-    """Replaces each label by its class id."""
-    mapped = table[mask]
-    if (mapped < 0).any():
-        bad = np.unique(mask[mapped < 0])[:8].tolist()
-        raise ValueError(f"the mask holds the labels {bad}, which label_map does not name.")
-    return mapped.astype("uint8")
-
-
 def resize(data, mask, size, keep_aspect):
     """Decodes the picture and brings both to `size`: bilinear, and to the nearest pixel."""
     if size is None:
@@ -239,14 +211,28 @@ def nearest(mask, size):
 
 
 def decode_mask(data):
-    """Decodes a PNG file into the numbers that it stores, uint8 `[H, W]`.
+    """Decodes a PNG file of one number a pixel into uint8 `[H, W]`; see `decode_png`."""
+    return as_uint8(decode_png(data))
 
-    A palette PNG gives the indices and not the colors (TensorFlow's decoder gives the colors), and
-    a gray PNG of 1, 2 or 4 bits its numbers as they are. Every chunk's checksum is compared, which
-    Pillow leaves out for the pixels.
+
+def as_uint8(mask):
+    """Returns the numbers of a mask as uint8 `[H, W]`, or raises `ValueError`."""
+    if mask.ndim != 2:
+        raise ValueError("the mask stores colors, expected one number a pixel.")
+    if mask.max(initial=0) > 255:
+        raise ValueError(f"the mask holds the label {mask.max()}, expected at most 255.")
+    return mask.astype("uint8")
+
+
+def decode_png(data):
+    """Decodes a mask's PNG file into what it stores: numbers `[H, W]`, or colors `[H, W, 3]`.
+
+    A palette PNG gives its indices (TensorFlow's decoder gives the colors), and a gray PNG of 1, 2
+    or 4 bits its numbers as they are. Every chunk's checksum is compared, which Pillow leaves out
+    for the pixels.
 
     Raises:
-        ValueError: if it is no PNG, is damaged, stores colors, or numbers above 255.
+        ValueError: if it is no PNG, is damaged, or is transparent somewhere.
     """
     check_png(data)
     try:
@@ -254,17 +240,14 @@ def decode_mask(data):
             mode, mask = picture.mode, np.asarray(picture)
     except Exception as error:  # Pillow raises half a dozen kinds for a broken file
         raise ValueError(f"the mask cannot be decoded: {error}.") from error
-    if mask.ndim != 2:
-        raise ValueError(
-            f"the mask stores colors (mode {mode}), expected one number a pixel. Pass colors= "
-            "with the color of each class, or convert it with label_maps.from_color."
-        )
     depth, kind = data[24], data[25]
     if kind == 0 and depth in (2, 4):  # Pillow spreads gray levels to 0 … 255
         mask = mask // (255 // (2**depth - 1))
-    if mask.max(initial=0) > 255:
-        raise ValueError(f"the mask holds the label {mask.max()}, expected at most 255.")
-    return mask.astype("uint8")
+    if mode in ("LA", "RGBA"):
+        if (mask[..., -1] < 255).any():
+            raise ValueError("the mask is transparent in places, expected a label everywhere.")
+        mask = mask[..., :-1]
+    return mask[..., 0] if mode == "LA" else mask
 
 
 def check_png(data):

@@ -191,13 +191,11 @@ def read(records, size, advice=""):
     return np.concatenate(images), np.concatenate(masks)
 
 
-def as_size(image_size):
-    """Returns `(H, W)` from an int or a pair."""
+def as_size(image_size, name="image_size"):
+    """Returns `(H, W)` from an int or a pair; `name` is what an error calls it."""
     size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
     if len(size) != 2 or any(int(s) != s or s < 1 for s in size):
-        raise ValueError(
-            f"image_size is {image_size!r}, expected one whole number or (height, width)."
-        )
+        raise ValueError(f"{name} is {image_size!r}, expected one whole number or (height, width).")
     return int(size[0]), int(size[1])
 
 
