@@ -56,11 +56,11 @@ def dilate(network, output_stride):
         return output
 
     clone = keras.models.clone_model(network, call_function=call)
-    for layer in network.layers:
+    for layer, copy in zip(network.layers, clone.layers, strict=True):
         weights = {}
         layer.save_own_variables(weights)
-        clone.get_layer(layer.name).load_own_variables(weights)
-        clone.get_layer(layer.name).trainable = layer.trainable
+        copy.load_own_variables(weights)
+        copy.trainable = layer.trainable
     return clone
 
 

@@ -126,31 +126,29 @@ class FusionDecoder(keras.layers.Layer):
         return fuse, self.strides[self.level]
 
     def build(self, shapes):
-        shape = self.fused_shape(shapes, build=True)
+        *inputs, shape = self.trace(shapes)
+        for layer, below in zip((self.pyramid, self.context, self.fuse), inputs, strict=True):
+            if layer and not layer.built:  # what was saved comes back built
+                layer.build(below)
         for conv in self.convs:
             conv.build(shape)
             shape = conv.compute_output_shape(shape)
 
-    def fused_shape(self, shapes, *, build=False):
-        """Returns the shape of the map that the convolutions get; can build what makes it."""
-        levels = shapes
-        if self.pyramid:
-            self.pyramid.build(shapes) if build else None
-            levels = self.pyramid.compute_output_shape(shapes)
-        shape = levels[self.level]
+    def trace(self, shapes):
+        """Returns the shapes that pyramid, context, fusion and convolutions get."""
+        levels = self.pyramid.compute_output_shape(shapes) if self.pyramid else shapes
+        shape = before = levels[self.level]
         if self.context:
-            self.context.build(shape) if build else None
             shape = self.context.compute_output_shape(shape)
-        if not self.fuse:
-            return shape
-        inputs = {**levels, self.level: shape}
         if self.fusion == "deeplabv3plus":
-            inputs = [shape, shapes[self.low_level]]
-        self.fuse.build(inputs) if build else None
-        return self.fuse.compute_output_shape(inputs)
+            maps = [shape, shapes[self.low_level]]
+        else:
+            maps = {**levels, self.level: shape}
+        fused = self.fuse.compute_output_shape(maps) if self.fuse else shape
+        return shapes, before, maps, fused
 
     def compute_output_shape(self, shapes):
-        shape = self.fused_shape(shapes)
+        *_, shape = self.trace(shapes)
         if self.convs:
             shape = (*shape[:3], self.num_filters)
         return self.enlarge.compute_output_shape(shape)
