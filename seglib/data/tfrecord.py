@@ -275,16 +275,15 @@ def read_records(file):
     """Yields the data of each record, or a `DamagedError` in its place.
 
     TensorFlow reads and compares the checksums as far as all is well. It stops at the first fault
-    without saying where; from there on this function looks at the frames itself.
+    without saying where, and says nothing of a file cut off within a length; from there on this
+    function looks at the frames itself.
     """
     position = 0
     iterator = iter(tf.data.TFRecordDataset(os.fspath(file)))
     while True:
         try:
             data = next(iterator).numpy()
-        except StopIteration:
-            return
-        except (tf.errors.DataLossError, tf.errors.OutOfRangeError):
+        except (StopIteration, tf.errors.DataLossError, tf.errors.OutOfRangeError):
             break
         position += len(data) + 16
         yield data
