@@ -142,11 +142,12 @@ def plan_axis(size, built, window, overlap, margin, multiple):
             f"margin is {margin}, overlap {overlap} and window {window}, expected a margin of at "
             "most half the overlap, and an overlap smaller than the window."
         )
+    stride = window - overlap
     padded = -(-size // multiple) * multiple
     if built is None:
         window = min(window, padded)
     padded = max(window, padded)
-    count = 1 + max(0, -(-(padded - window) // (window - overlap)))
+    count = 1 + -(-(padded - window) // stride)
     span = (padded - window) // multiple
     starts = tuple(i * span // max(1, count - 1) * multiple for i in range(count))
     return Axis(window, padded, starts, blend(padded, window, starts, overlap, margin))

@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from seglib.inference import predict_windows
 from seglib.inference.sliding_window import plan_axis
-from seglib.models import unet
+from seglib.models import small_backbone, unet
 from seglib.models.segmentation_model import CropTo, PadToMultiple
 from seglib.models.upsample import Upsample
 
@@ -155,7 +155,7 @@ def test_all_batches_have_one_size(network):
 
 
 def test_a_unet_with_one_window_is_the_unet():
-    model = unet(3, weights=None, alpha=0.35)
+    model = unet(3, backbone=small_backbone(alpha=0.2), weights=None)
     image = picture((40, 70))
     result = predict_windows(model, image, output="probabilities")
     np.testing.assert_allclose(result, whole(model, image), atol=1e-5)
