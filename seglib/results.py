@@ -23,6 +23,8 @@ MORE_SCORES = {
     "boundary_iou": "Boundary IoU",
 }
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+# Student's t: half the width of a 95% interval in standard errors, by the number of seeds.
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 MARKED = re.compile(
     r"<!-- results:(?P<name>[\w-]+) -->(?:.*?(?P<end><!-- /results:(?P=name) -->))?", re.DOTALL
 )
@@ -100,6 +102,8 @@ def markdown_table(result: dict) -> str:
     picture. Runs that differ in their seed alone share a row: the mean over the seeds, and the
     sample standard deviation of the mean IoU and the boundary scores.
 
+    Runs that say `against` which recipe they are to be compared get the table of `differences`.
+
     Args:
         result: the result, as `load` returns it.
 
@@ -110,6 +114,8 @@ def markdown_table(result: dict) -> str:
         ValueError: if `result` lacks a part that the table shows.
     """
     _check(result, "the result")
+    if "against" in result["runs"][0]:
+        return _table_of_differences(result)
     classes = list(result["runs"][0]["iou"])
     more = {k: v for k, v in MORE_SCORES.items() if all(k in run for run in result["runs"])}
     header = ["Recipe", "Pixels", "Seeds", "Mean IoU", *more.values()]
@@ -118,6 +124,75 @@ def markdown_table(result: dict) -> str:
     lines = [_row(header), _row([":---", *["---:"] * (len(header) - 1)])]
     lines += [_row(_cells(runs, classes, more)) for runs in _grouped(result["runs"])]
     return "\n".join([*lines, "", provenance(result)])
+
+
+def differences(result: dict) -> list[dict]:
+    """Returns what each recipe changes against the one that it is compared with, seed by seed.
+
+    A run's number is what is `reported` of it, or its mean IoU; the right number is the mean IoU of
+    the run with the same seed of the recipe that it names in `against`. Seeds for which one of the
+    two is missing are left out.
+
+    Args:
+        result: the result, as `load` returns it; its runs have `against` and `harms`, which is
+            `"model"`, `"report"` or `"nothing"`.
+
+    Returns:
+        A dict for each recipe, in the order of the file: `recipe`, `title`, `harms`, `seeds` (how
+        many), `right` and `wrong` (means over the seeds), `mean` (of the differences, wrong minus
+        right), `spread` (their sample standard deviation, `None` for one seed) and `verdict`.
+    """
+    right = {(run["recipe"], run["seed"]): run["mean_iou"] for run in result["runs"]}
+    rows = []
+    for runs in _grouped(result["runs"]):
+        pairs = [
+            (right[run["against"], run["seed"]], run.get("reported", run["mean_iou"]))
+            for run in runs
+            if run["against"] != run["recipe"] and (run["against"], run["seed"]) in right
+        ]
+        if not pairs:
+            continue
+        changes = [wrong - true for true, wrong in pairs]
+        rows.append(
+            {
+                **{key: runs[0][key] for key in ("recipe", "title", "harms")},
+                "seeds": len(pairs),
+                "right": statistics.fmean(true for true, _ in pairs),
+                "wrong": statistics.fmean(wrong for _, wrong in pairs),
+                "mean": statistics.fmean(changes),
+                "spread": statistics.stdev(changes) if len(changes) > 1 else None,
+                "verdict": _verdict(runs[0]["harms"], changes),
+            }
+        )
+    return rows
+
+
+def _verdict(harms: str, changes: list[float]) -> str:
+    """Returns in words whether the mean of the changes differs from zero, and what that means."""
+    if len(changes) == 1:
+        return "one seed says little"
+    mean, spread = statistics.fmean(changes), statistics.stdev(changes)
+    if abs(mean) <= T95.get(len(changes), 2.0) * spread / len(changes) ** 0.5:
+        return "no difference seen"
+    words = {"report": ("understates", "flatters")}.get(harms, ("worse", "better"))
+    return words[mean > 0]
+
+
+def _table_of_differences(result: dict) -> str:
+    header = ["What is changed", "Harms", "Seeds", "Right", "Changed", "Difference", "Verdict"]
+    lines = [_row(header), _row([":---", ":---", *["---:"] * 4, ":---"])]
+    for row in differences(result):
+        spread = "" if row["spread"] is None else f" ± {row['spread']:.3f}"
+        cells = [row["title"], {"nothing": "–"}.get(row["harms"], row["harms"])]
+        cells += [str(row["seeds"]), f"{row['right']:.3f}", f"{row['wrong']:.3f}"]
+        lines.append(_row([*cells, f"{row['mean']:+.3f}{spread}", row["verdict"]]))
+    settings = result["runs"][0]["settings"]
+    how = (
+        f"Mean IoU at {settings['image_size']} pixels after {settings['epochs']} epochs. "
+        "Differences are taken seed by seed; a difference is seen if zero lies outside of the 95% "
+        "interval of their mean."
+    )
+    return "\n".join([*lines, "", f"{how} {provenance(result)}"])
 
 
 def provenance(result: dict) -> str:

@@ -110,6 +110,90 @@ def test_a_table_always_says_on_which_pictures_and_on_what_machine():
     assert "A processor (1 core)," in results.markdown_table(pinned)
 
 
+def mistake(recipe, seed, mean_iou, harms="model", **changes):
+    made = {
+        "recipe": recipe,
+        "title": f"The {recipe} one",
+        "harms": harms,
+        "against": "right",
+        "image_size": 64,
+        "seed": seed,
+        "mean_iou": mean_iou,
+        "settings": {"image_size": 64, "epochs": 6},
+    }
+    return made | changes
+
+
+RIGHT = [mistake("right", seed, score, "nothing") for seed, score in enumerate((0.6, 0.7, 0.8))]
+
+
+def test_differences_are_taken_seed_by_seed():
+    # By hand: the scores vary by 0.1 from seed to seed, the differences are -0.10, -0.12, -0.14.
+    wrong = [mistake("flip", seed, score) for seed, score in enumerate((0.5, 0.58, 0.66))]
+    [row] = results.differences(result(*RIGHT, *wrong))
+    assert row["mean"] == pytest.approx(-0.12)
+    assert row["spread"] == pytest.approx(0.02)
+    assert (row["right"], row["wrong"]) == (pytest.approx(0.7), pytest.approx(0.58))
+    assert (row["seeds"], row["harms"], row["verdict"]) == (3, "model", "worse")
+
+
+def test_a_report_is_compared_with_the_true_number_of_the_same_seed():
+    runs = [mistake("accuracy", s, 0.6, "report", reported=0.9 + s / 100) for s in (0, 1)]
+    [row] = results.differences(result(*RIGHT, *runs))
+    assert row["mean"] == pytest.approx((0.3 + 0.21) / 2)
+
+
+def test_a_seed_without_its_right_run_does_not_count():
+    [row] = results.differences(result(RIGHT[0], mistake("flip", 0, 0.5), mistake("flip", 1, 0.9)))
+    assert (row["seeds"], row["spread"]) == (1, None)
+    assert row["verdict"] == "one seed says little"
+    assert results.differences(result(RIGHT[0], mistake("flip", 2, 0.5))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "harms", "verdict"),
+    [
+        # A t interval, computed with SciPy: -0.02 ± 4.303 * 0.01 / sqrt(3) = ± 0.025
+        ((-0.01, -0.02, -0.03), "model", "no difference seen"),
+        ((-0.03, -0.04, -0.05), "model", "worse"),
+        ((0.03, 0.04, 0.05), "model", "better"),
+        ((0.03, 0.04, 0.05), "report", "flatters"),
+        ((-0.03, -0.04, -0.05), "report", "understates"),
+        ((0.0, 0.0, 0.0), "report", "no difference seen"),
+    ],
+)
+def test_a_difference_is_seen_if_zero_lies_outside_of_the_interval(changes, harms, verdict):
+    runs = [
+        mistake("m", r["seed"], r["mean_iou"] + change, harms)
+        for r, change in zip(RIGHT, changes, strict=True)
+    ]
+    [row] = results.differences(result(*RIGHT, *runs))
+    assert row["verdict"] == verdict
+
+
+def test_the_intervals_are_those_of_students_t():
+    stats = pytest.importorskip("scipy.stats", reason="SciPy has the quantiles")
+    for seeds, factor in results.T95.items():
+        assert factor == pytest.approx(stats.t.ppf(0.975, seeds - 1), abs=5e-4)
+
+
+def test_runs_that_are_compared_get_a_table_of_differences():
+    wrong = [mistake("flip", seed, score) for seed, score in enumerate((0.5, 0.58, 0.66))]
+    text = results.markdown_table(result(*RIGHT, *wrong))
+    header, _, row = rows(text)
+    assert dict(zip(header, row, strict=True)) == {
+        "What is changed": "The flip one",
+        "Harms": "model",
+        "Seeds": "3",
+        "Right": "0.700",
+        "Changed": "0.580",
+        "Difference": "-0.120 ± 0.020",
+        "Verdict": "worse",
+    }
+    for part in ("64 pixels after 6 epochs", "653/308 subset", "0123456789ab"):
+        assert part in text
+
+
 @pytest.mark.parametrize("part", ["task", "data", "device", "versions", "commit", "runs"])
 def test_a_result_without_a_part_is_refused(part, tmp_path):
     broken = result(run())
