@@ -28,14 +28,19 @@ env:  ## make .venv from requirements.lock (the other commands do this first)
 book: env  ## run the notebooks and build the book into _build/html
 	@$(RUN) tools/build_book.py
 
+# Two files of tests at a time. The notebooks take longest and come first.
+JOBS ?= 2
 test: book  ## check everything: seglib, the notebooks, the built book
-	$(RUN) -m pytest --cov=seglib --cov-report=term:skip-covered --cov-fail-under=95 \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout=1800 tests notebooks
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		--cov=seglib --cov-report=term:skip-covered --cov-fail-under=95 \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks tests
 
+# JAX compiles each operation that a test calls, so all of them take long. EVERY=6: each sixth.
+EVERY ?= 1
 test-jax:  ## check models, losses and metrics on the JAX backend
 	@$(MAKE_ENV) --with jax
-	KERAS_BACKEND=jax $(RUN) -m pytest tests/models tests/losses tests/metrics tests/test_distance.py \
-		tests/test_counting.py
+	KERAS_BACKEND=jax $(RUN) -m pytest -n $(JOBS) --every $(EVERY) tests/models tests/losses \
+		tests/metrics tests/inference tests/test_distance.py tests/test_counting.py
 
 lab: env  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

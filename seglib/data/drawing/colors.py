@@ -1,5 +1,7 @@
 """Colors: from hex codes, near another color, between two; and the palettes."""
 
+import functools
+
 import numpy as np
 
 # What rooms and things are made of.
@@ -10,21 +12,29 @@ CLOTHS = ("b5564c", "4f7a8c", "6f8a5a", "d8a13f", "7d6a94", "c98b7a", "3f5a73", 
           "a8744d")  # fmt: skip
 
 
+@functools.cache
 def from_hex(code):
-    """`"c08040"` as a float array."""
-    return np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)], np.float32)
+    """`"c08040"` as a float array, which must not be written to."""
+    rgb = np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)], np.float32)
+    rgb.flags.writeable = False
+    return rgb
+
+
+def as_byte(value):
+    """One number as an `int` from 0 to 255, without the overhead of `np.clip`."""
+    return int(min(max(value, 0.0), 255.0))
 
 
 def color_near(rng, code, spread=10):
     """A color near `code` as an int tuple."""
     rgb = from_hex(code) + rng.normal(0, spread, 3) + rng.normal(0, spread)
-    return tuple(int(v) for v in np.clip(rgb, 0, 255))
+    return tuple(as_byte(v) for v in rgb.tolist())
 
 
 def shade_of(rng, color, spread=8):
     """`color`, a little lighter or darker."""
     step = rng.normal(0, spread)
-    return tuple(int(np.clip(v + step, 0, 255)) for v in color)
+    return tuple(as_byte(v + step) for v in color)
 
 
 def blend(a, b, share):

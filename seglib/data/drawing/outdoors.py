@@ -1,9 +1,7 @@
 """Backgrounds in the open: meadows and parks, a beach, a wall of bricks, blurred lights."""
 
-import numpy as np
-
 from seglib.data.drawing.choices import pick
-from seglib.data.drawing.colors import blend, color_near, shade_of
+from seglib.data.drawing.colors import as_byte, blend, color_near, shade_of
 
 
 def draw_outdoors(s):
@@ -63,7 +61,7 @@ def _blades(s, ground):
     xs, lean, tones = rng.uniform(0, w, count), rng.normal(0, 3, count), rng.normal(0, 14, count)
     for x, y, dx, tone in sorted(zip(xs, ys, lean, tones, strict=True), key=lambda b: b[1]):
         size = 5 + 14 * (y - s.horizon) / (h - s.horizon)
-        color = tuple(int(np.clip(v + tone, 0, 255)) for v in ground)
+        color = tuple(as_byte(v + tone) for v in ground)
         s.draw.line((x, y, x + dx, y - size), fill=color, width=2)
     if rng.random() < 0.45:
         petal = color_near(rng, pick(rng, ("f4f0e6", "f2c53d", "e58fb0", "b58fd8", "e8663c")))

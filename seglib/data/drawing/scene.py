@@ -1,5 +1,7 @@
 """The canvas that backgrounds are drawn on."""
 
+import functools
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -14,6 +16,13 @@ def _gradient(width, height, stops):
     column = np.stack([np.interp(at, np.arange(len(stops)), band) for band in stops.T], 1)
     column = Image.fromarray(column.astype(np.uint8)[:, None])
     return column.resize((width, height), Image.Resampling.NEAREST)
+
+
+@functools.cache
+def _directions(count):
+    """Points on a circle, `[count, 2]`."""
+    angle = np.linspace(0, 2 * np.pi, count, False)
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 class Scene:
@@ -38,9 +47,8 @@ class Scene:
 
     def blob(self, x, y, rx, ry, color, wobble=0.12, count=11):
         """A soft-cornered irregular shape."""
-        angle = np.linspace(0, 2 * np.pi, count, False)
         radius = 1 + self.rng.uniform(-wobble, wobble, count)
-        points = np.stack([x + rx * radius * np.cos(angle), y + ry * radius * np.sin(angle)], 1)
+        points = (x, y) + (rx, ry) * radius[:, None] * _directions(count)
         self.draw.polygon(closed_curve(points).ravel().tolist(), fill=color)
 
     def box(self, x0, y0, x1, y1, color, radius=0):
