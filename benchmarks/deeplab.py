@@ -45,7 +45,7 @@ def models():
         NUM_CLASSES, output_stride=32, pyramid=JPU(256), **OPTIONS
     )
     for model in found.values():
-        model.compile("adam", CrossEntropy())
+        model.compile("adam", CrossEntropy(), metrics=[])  # KerasHub's has one by default
     return found
 
 

@@ -19,6 +19,7 @@ from seglib.models import (
 from seglib.models.aspp import RATES
 
 to_numpy = keras.ops.convert_to_numpy
+ON_JAX = keras.backend.backend() == "jax"
 
 TINY = {"backbone": "small", "weights": None, "alpha": 0.25, "filters": 8, "low_level_filters": 4}
 TINY["separable"] = False
@@ -55,6 +56,8 @@ FURTHER_HEAD = conv(3, 1024, 256) + 256 * 21 + 21
 
 @pytest.fixture(scope="module")
 def resnet50():
+    if ON_JAX:
+        pytest.skip("sizes are the same on every backend; JAX takes a minute for these weights")
     return backbone("resnet50", weights=None, output_stride=16, input_shape=(64, 64, 3))
 
 
@@ -127,20 +130,20 @@ def test_fastfcns_upsampling_layer_by_layer(resnet50):
 @pytest.mark.parametrize("output_stride, rates", [(8, (12, 24, 36)), (16, (6, 12, 18))])
 def test_rates_follow_the_output_stride(output_stride, rates):
     # Chen et al. 2017, section 3.3: (6, 12, 18), and doubled when the output stride is 8.
-    model = deeplab_v3_plus(output_stride=output_stride, **TINY)
-    assert model.decoder.context.rates == rates
     given = dilate(small_backbone(alpha=0.25), output_stride)
+    # A backbone's own output stride counts.
     model = deeplab_v3_plus(**TINY | {"backbone": given, "output_stride": 32})
-    assert model.decoder.context.rates == rates
+    assert model.decoder.context.rates == rates and model.backbone is given
     # and so does the reach, in pixels
     assert rates[0] * output_stride == 96 == RATES[32][0] * 32
 
 
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("low_level, stride", [("P1", 2), ("P2", 4), (None, None)])
+@pytest.mark.parametrize(
+    "output_stride, low_level, stride", [(8, "P2", 4), (16, "P2", 4), (16, "P1", 2), (32, None, 32)]
+)
 def test_any_size_and_stride(output_stride, low_level, stride):
     model = deeplab_v3_plus(3, output_stride=output_stride, low_level=low_level, **TINY)
-    assert model.decoder.stride == (stride or output_stride)
+    assert model.decoder.stride == stride
     logits = to_numpy(model(pixels(97, 131)))
     assert logits.shape == (2, 97, 131, 3) and logits.dtype == "float32"
     assert np.isfinite(logits).all()
@@ -154,9 +157,9 @@ def test_a_known_size_gives_the_same_logits():
         keras.utils.set_random_seed(1)
         models.append(deeplab_v3_plus(3, input_shape=input_shape, **TINY))
     images = pixels(64, 80)
-    logits = [model.predict(images, verbose=0) for model in models]
-    np.testing.assert_allclose(*logits, atol=1e-4)
-    assert logits[0].std() > 0.01
+    known = to_numpy(models[0](images))
+    np.testing.assert_allclose(models[1].predict(images, verbose=0), known, atol=1e-4)
+    assert known.std() > 0.01
 
 
 def test_jpu_reaches_stride_8_without_dilation():
@@ -188,16 +191,13 @@ def test_it_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(to_numpy(copy(images)), to_numpy(model(images)))
 
 
-def test_pretrained_weights_freeze_the_backbone(tmp_path):
-    network = keras.applications.MobileNetV2(include_top=False, weights=None, alpha=0.35)
-    path = tmp_path / "mobilenet_v2.weights.h5"
-    network.save_weights(path)
-    options = TINY | {"backbone": "mobilenet_v2", "alpha": 0.35, "weights": path}
-    model = deeplab_v3_plus(3, **options)
-    assert not model.backbone.trainable and not model.train_statistics
-    model.unfreeze_backbone("block_13_expand")
+@pytest.mark.parametrize("frozen", [None, False, True])
+def test_a_frozen_backbone(frozen):
+    model = deeplab_v3_plus(3, freeze_backbone=frozen, **TINY)
+    assert model.backbone.trainable is (not frozen)  # random weights have to train
+    model.unfreeze_backbone("level4_down_conv")
     names = {v.path.split("/")[0] for v in model.backbone.trainable_variables}
-    assert "block_13_depthwise" in names and "block_12_depthwise" not in names
+    assert "level4_down_conv" in names and "level3_keep_conv" not in names
 
 
 def test_it_learns_an_easy_task():
@@ -207,7 +207,8 @@ def test_it_learns_an_easy_task():
     images = np.where(np.eye(3, dtype=bool)[blocks], 220, 40).astype("uint8")
     keras.utils.set_random_seed(3)
     model = deeplab_v3_plus(3, **TINY, dropout=0.0)
-    model.compile(keras.optimizers.Adam(0.02), CrossEntropy())
+    # Few steps are not worth the time that TensorFlow takes to trace a graph; JAX is the reverse.
+    model.compile(keras.optimizers.Adam(0.02), CrossEntropy(), run_eagerly=not ON_JAX)
     losses = model.fit(images, blocks, batch_size=4, epochs=10, verbose=0).history["loss"]
     assert losses[-1] < 0.5 < losses[0]
 

@@ -76,10 +76,8 @@ def network(tmp_path_factory):
     return get
 
 
-NAMES = ["mobilenet_v2"] if ON_JAX else list(APPLICATIONS)  # compiling the others takes minutes
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.skipif(ON_JAX, reason="XLA takes minutes for these; test_backbone.py has MobileNetV2")
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
 def test_at_stride_32_the_features_are_those_of_keras_applications(name, network, monkeypatch):
     ours, theirs, path = network(name)
     if name == "efficientnet_b0":
@@ -121,10 +119,10 @@ REACH = {"small": 93, "vgg16": 106, "resnet50": 242, "mobilenet_v2": 246, "effic
 # A strided 3x3 kernel looks to the right and below; with symmetric padding its result lies one
 # cell further there, and twice as far at the second stride. 1x1 kernels and 2x2 pools do not move.
 MOVED = {"small", "mobilenet_v2", "efficientnet_b0"}
-CASES = [("small", 16), ("small", 8), ("mobilenet_v2", 16)]
-if not ON_JAX:  # where compiling each of these takes minutes
-    CASES += [("mobilenet_v2", 8), ("vgg16", 8), ("vgg16", 16)]
-    CASES += [("efficientnet_b0", 16), ("resnet50", 16), ("resnet50", 8)]
+CASES = [("small", 16), ("small", 8)]
+if not ON_JAX:  # where XLA takes a minute and more for each of these
+    CASES += [("mobilenet_v2", 16), ("mobilenet_v2", 8), ("vgg16", 8)]
+    CASES += [("efficientnet_b0", 16), ("resnet50", 16)]
 
 
 def strided(name, network):

@@ -1,0 +1,137 @@
+"""Every backbone with every decoder: one training step at an odd size, saved and loaded."""
+
+import keras
+import numpy as np
+import pytest
+
+from seglib.losses import CrossEntropy
+from seglib.models import (
+    ASPP,
+    FPN,
+    JPU,
+    FCNDecoder,
+    FusionDecoder,
+    Head,
+    SegmentationModel,
+    UNetDecoder,
+    backbone,
+    dilate,
+)
+from seglib.models.fcn import upsample
+
+to_numpy = keras.ops.convert_to_numpy
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+HEIGHT, WIDTH = 97, 131
+BACKBONES = {"small": 0.25, "mobilenet_v2": 0.35, "vgg16": 1.0, "resnet50": 1.0}
+BACKBONES["efficientnet_b0"] = 1.0
+NARROW = {"num_filters": 8, "low_level_filters": 4}
+
+
+def aspp(rates):
+    return ASPP(8, rates=rates, dropout=0.0)
+
+
+# The output stride that each decoder needs of its backbone, and how it is made.
+DECODERS = {
+    "unet": (32, lambda: UNetDecoder((8,) * 4, skip_filters=(4,) * 4)),
+    "fcn8": (32, lambda: FCNDecoder(3, head_width=8, head_kernel=3, dropout=0.0)),
+    "deeplab": (16, lambda: FusionDecoder(context=aspp((6, 12, 18)), output_stride=16, **NARROW)),
+    "pyramid_fusion": (
+        16,
+        lambda: FusionDecoder(
+            "pyramid_fusion", pyramid=FPN(8, output_stride=16), level="P3", **NARROW
+        ),
+    ),
+    "panoptic_fpn_fusion": (
+        32,
+        lambda: FusionDecoder("panoptic_fpn_fusion", pyramid=FPN(8), level="P2", **NARROW),
+    ),
+    "jpu": (32, lambda: FusionDecoder(None, pyramid=JPU(8), context=aspp((12, 24)), **NARROW)),
+    "no_fusion": (
+        16,
+        lambda: FusionDecoder(None, context=aspp((6,)), output_stride=16, **NARROW),
+    ),
+}
+# XLA compiles each model anew, for ten seconds and more. What the decoders do does not depend on
+# the backbone: on other backends than TensorFlow each meets one.
+TABLE = [(b, d) for b in BACKBONES for d in DECODERS if TENSORFLOW or b == "small"]
+
+
+@pytest.fixture(scope="module")
+def build():
+    """A function that returns a model; each backbone is built once an output stride."""
+    made = {}
+
+    def network(name, output_stride):
+        if (name, output_stride) not in made:
+            if output_stride == 32:
+                made.clear()  # those of the backbone before
+                keras.utils.set_random_seed(0)
+                size = (128, 160, 3)  # the next multiples of 32
+                made[name, 32] = backbone(
+                    name, weights=None, alpha=BACKBONES[name], input_shape=size
+                )
+            else:
+                made[name, output_stride] = dilate(network(name, 32), output_stride)
+        return made[name, output_stride]
+
+    def get(name, decoder):
+        output_stride, make = DECODERS[decoder]
+        decoder = make()
+        if isinstance(decoder, FCNDecoder):
+            head = upsample(decoder.stride, "fixed")
+        else:
+            head = Head(3, upsampling=getattr(decoder, "stride", 2))
+        parts = network(name, output_stride), decoder, head
+        return SegmentationModel(*parts, train_statistics=True, input_shape=(HEIGHT, WIDTH, 3))
+
+    return get
+
+
+def whole_copy(model, folder):
+    path = folder / "model.keras"
+    model.save(path)
+    copy = keras.saving.load_model(path, compile=False)
+    path.unlink()  # the largest has 100 MB
+    return copy
+
+
+def from_weights_file(model, folder):
+    path = folder / "model.weights.h5"
+    model.save_weights(path)
+    for variable in model.decoder.variables + model.head.variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    model.load_weights(path)
+    path.unlink()
+    return model
+
+
+@pytest.mark.parametrize("name, decoder", TABLE)
+def test_a_training_step_and_saving(name, decoder, build, tmp_path):
+    model = build(name, decoder)
+    assert model.output_shape == (None, HEIGHT, WIDTH, 3)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype="uint8")
+    masks = images.argmax(-1).astype("uint8")
+    before = [to_numpy(v).copy() for v in model.trainable_variables]
+    # One step is not worth the time that TensorFlow takes to trace a graph; JAX is the reverse.
+    model.compile(keras.optimizers.SGD(0.01), CrossEntropy(), run_eagerly=TENSORFLOW)
+    assert np.isfinite(model.train_on_batch(images, masks))
+    # The step is the gradient times 0.01: if it is finite, so are they.
+    after = [to_numpy(v) for v in model.trainable_variables]
+    assert all(np.isfinite(value).all() for value in after)
+    paths = [v.path for v in model.trainable_variables]
+    moved = {p for p, a, b in zip(paths, before, after, strict=True) if not np.array_equal(a, b)}
+    if decoder == "fcn8":  # its scores start at zero, and let nothing through in the first step
+        assert {p.split("/")[-2] for p in moved} == {"score", "score_p3", "score_p4"}
+    else:
+        assert len(moved) > 0.95 * len(paths)
+    # Saved and loaded, it says the same.
+    logits = to_numpy(model(images[:1]))
+    assert logits.shape == (1, HEIGHT, WIDTH, 3) and np.isfinite(logits).all()
+    # It takes seconds to make a large backbone from a file: once for each will do, and for the
+    # other decoders, which all come whole with the small one, a file of the weights.
+    load = whole_copy if name == "small" or decoder == "deeplab" else from_weights_file
+    copy = load(model, tmp_path)
+    np.testing.assert_array_equal(to_numpy(copy(images[:1])), logits)
