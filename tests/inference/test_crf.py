@@ -252,7 +252,7 @@ def test_learned_weights_have_the_slope_of_the_loss():
     assert [v.shape for v in crf.trainable_variables] == [(2,), (3, 3)]
     rng = np.random.default_rng(2)
     for variable, gradient in zip(crf.trainable_variables, gradients, strict=True):
-        start = np.array(variable.value)
+        start = to_numpy(variable.value).copy()
         # A slope along a random direction holds every entry of the gradient to account.
         direction = rng.normal(size=start.shape).astype("float32")
         values = []
