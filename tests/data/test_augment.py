@@ -162,6 +162,73 @@ def test_a_crop_stays_inside_the_picture(scale):
         assert moved[..., 0].min() < 2 and moved[..., 0].max() > 37
 
 
+@pytest.mark.parametrize("crop", [(12, 16), (30, 20), (40, 60), 24])
+def test_a_window_of_another_size_is_cut_at_the_same_places_in_both(crop):
+    transform = Augment(stretch=1.3, rotation=25.0, scale=(0.6, 1.8), crop=crop)
+    images, masks = pictures(8), blobs(8)
+    new_images, new_masks = apply(transform, images, masks)
+    window = (crop, crop) if isinstance(crop, int) else crop
+    assert new_images.shape == (8, *window, 3) and new_masks.shape == (8, *window)
+    maps = zip(*matrices(transform, 8, seed=tf.random.split(SEED, 2)[0]), strict=True)
+    for i, (linear, offset) in enumerate(maps):
+        y, x = source_coordinates(linear, offset, *window)
+        for found, of, fill, order in (
+            (new_images[i, ..., 0], images[i, ..., 0], 127.0, 1),
+            (new_masks[i], masks[i], 255.0, 0),
+        ):
+            expected = ndimage.map_coordinates(
+                of.astype("float64"), [y, x], order=order, mode="grid-constant", cval=fill
+            )
+            # Halfway between two pixels rounding decides, and rounding errors with it.
+            clear = np.minimum(abs(y % 1 - 0.5), abs(x % 1 - 0.5)) > 1e-3
+            assert np.abs(found[clear] - expected[clear]).max() < 0.51 + 0.1
+
+
+def test_a_window_of_the_pictures_own_size_changes_nothing():
+    for new, old in zip(
+        apply(Augment(crop=(24, 40)), pictures(), blobs()),
+        apply(Augment(), pictures(), blobs()),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize("scale, crop", [(1.0, (12, 20)), (2.0, (24, 40)), (0.5, (12, 20))])
+def test_a_window_stays_inside_of_a_larger_picture(scale, crop):
+    transform = Augment(scale=(scale, scale), crop=crop)
+    _, new_masks = apply(transform, pictures(32), blobs(32))
+    assert (new_masks != 255).all()
+    linear, offset = matrices(transform, 32)
+    corners = np.array([[x, y] for x in (0, crop[1] - 1) for y in (0, crop[0] - 1)])
+    moved = np.einsum("bij,kj->bki", linear, corners) + offset[:, None]
+    assert moved.min() > -1e-3
+    assert (moved.max(axis=(0, 1)) < np.array([39, 23]) + 1e-3).all()
+
+
+def test_a_window_larger_than_the_picture_shows_all_of_it():
+    transform = Augment(flip=False, scale=(1, 1), crop=(48, 60))
+    new_images, new_masks = apply(transform, pictures(100), np.ones((100, 24, 40), "uint8"))
+    np.testing.assert_allclose((new_masks == 1).sum(axis=(1, 2)), 24 * 40, rtol=0.08)
+    far = ndimage.binary_erosion(new_masks == 255, np.ones((1, 3, 3)), border_value=1)
+    assert (new_images[far] == 127).all()
+    for side in (new_masks[:, 1], new_masks[:, -2], new_masks[:, :, 1], new_masks[:, :, -2]):
+        assert 0 < (side == 1).any(axis=1).mean() < 1  # at another place each time
+
+
+def test_deeplabs_augmentation():
+    change = augment.scale_and_crop(16)
+    assert change == Augment(flip=True, scale=(0.5, 2.0), crop=16)
+    new_images, new_masks = apply(change, pictures(64), blobs(64))
+    assert new_images.shape == (64, 16, 16, 3)
+    assert set(np.unique(new_masks)) == {0, 1, 2, 255}
+
+
+@pytest.mark.parametrize("crop", [0, -3, 2.5, (4, 4, 4), (0, 4)])
+def test_a_window_that_makes_no_sense(crop):
+    with pytest.raises(ValueError, match="crop is"):
+        Augment(crop=crop)
+
+
 def test_the_zoom_is_even_on_a_log_scale():
     linear, _ = matrices(Augment(flip=False, scale=(0.5, 2.0)), 4000)
     zoom = 1 / linear[:, 0, 0]
