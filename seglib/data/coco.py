@@ -8,6 +8,7 @@ A picture with an annotation that cannot be drawn is refused, or left out, as a 
 that object, its label map would be wrong where the object is.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -230,12 +231,13 @@ class Index:
         """Returns the names by class id, and a dict from category id to class id."""
         named = {}
         for category in categories:
-            where = f"{self.where}: category {_id(category)!r}"
-            if not _is_id(_id(category)) or not isinstance(category.get("name"), str):
+            number = _get(category, "id")
+            where = f"{self.where}: category {_short(number)}"
+            if not _is_id(number) or not isinstance(category.get("name"), str):
                 raise ValueError(f"{where} needs an 'id' and a 'name': {_short(category)}.")
-            if category["id"] in named or category["name"] in named.values():
+            if number in named or category["name"] in named.values():
                 raise ValueError(f"{where} ({category['name']!r}) is listed twice.")
-            named[category["id"]] = category["name"]
+            named[number] = category["name"]
         ids = {name: number for number, name in named.items()}
         if classes is None:
             classes = [named[number] for number in sorted(named, key=_by_type)]
@@ -251,10 +253,14 @@ class Index:
         return names, dict.fromkeys(named) | {ids[c]: first + i for i, c in enumerate(classes)}
 
     def _read_images(self, images):
-        kept, ids, files = [], set(), set()
+        """Returns the records of the pictures; of two with one id or one file, neither is sure."""
+        ids, files = (
+            collections.Counter(record[key] for record in images if _is_id(_get(record, key)))
+            for key in ("id", "file_name")
+        )
+        kept = []
         for record in images:
-            name = record.get("file_name") if isinstance(record, dict) else None
-            number = _id(record)
+            number, name = _get(record, "id"), _get(record, "file_name")
             if not _is_id(number) or not isinstance(name, str) or not name:
                 fault = f"needs an 'id' and a 'file_name': {_short(record)}"
             elif any(_bad_side(record.get(side)) for side in ("height", "width")):
@@ -262,14 +268,12 @@ class Index:
                     f"has the size {_short(record.get('width'))} x {_short(record.get('height'))}, "
                     "expected whole numbers of at least 1"
                 )
-            elif number in ids:
+            elif ids[number] > 1:
                 fault = "is listed twice"
-            elif name in files:
+            elif files[name] > 1:
                 fault = f"names the file {name!r}, as another picture does"
             else:
                 kept.append(record)
-                ids.add(number)
-                files.add(name)
                 continue
             self._fail(f"{self.where}: picture {_short(number)} {fault}.")
         return kept
@@ -279,10 +283,7 @@ class Index:
         rows = {record["id"]: [] for record in self.images}
         faults, seen = {}, set()
         for row in annotations:
-            number, picture, category = (
-                row.get(key) if isinstance(row, dict) else None
-                for key in ("id", "image_id", "category_id")
-            )
+            number, picture, category = (_get(row, k) for k in ("id", "image_id", "category_id"))
             where = f"{self.where}: annotation {_short(number)}"
             if not _is_id(picture) or picture not in rows:
                 self._fail(
@@ -534,8 +535,8 @@ def decompress(text):
 # --- small questions ------------------------------------------------------------------------------
 
 
-def _id(record):
-    return record.get("id") if isinstance(record, dict) else None
+def _get(record, key):
+    return record.get(key) if isinstance(record, dict) else None
 
 
 def _is_id(value):
