@@ -300,6 +300,7 @@ def test_a_commit_tells_of_changes(tmp_path):
         ("README.md", "unet"),
         ("notebooks/02_unet.ipynb", "unet"),
         ("notebooks/06_losses.ipynb", "losses"),
+        ("notebooks/08_mistakes.ipynb", "mistakes"),
     ],
 )
 def test_a_page_shows_the_measured_results(root, name, result):
