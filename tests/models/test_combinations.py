@@ -128,12 +128,14 @@ def test_a_training_step_and_saving(name, decoder, build, tmp_path):
     # The step is the gradient times 0.01: if it is finite, so are they.
     after = [to_numpy(v) for v in model.trainable_variables]
     assert all(np.isfinite(value).all() for value in after)
-    paths = [v.path for v in model.trainable_variables]
-    moved = {p for p, a, b in zip(paths, before, after, strict=True) if not np.array_equal(a, b)}
+    moved = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    count = len(model.backbone.trainable_variables)
     if decoder == "fcn8":  # its scores start at zero, and let nothing through in the first step
-        assert {p.split("/")[-2] for p in moved} == {"score", "score_p3", "score_p4"}
+        assert sum(moved[:count]) == 0 and sum(moved[count:]) == 6
     else:
-        assert len(moved) > 0.95 * len(paths)
+        assert all(moved[count:])
+        # EfficientNet leaves out blocks at random in training; these keep their weights.
+        assert sum(moved[:count]) > count / 2
     # It takes seconds to make a large backbone from a file: once for each will do, and for the
     # other decoders, which all come whole with the small one, a file of the weights.
     if name == "small" or decoder == "deeplab":
