@@ -299,6 +299,7 @@ def test_a_commit_tells_of_changes(tmp_path):
     [
         ("README.md", "unet"),
         ("notebooks/02_unet.ipynb", "unet"),
+        ("notebooks/03_fcn8_vgg16.ipynb", "fcn8"),
         ("notebooks/06_losses.ipynb", "losses"),
         ("notebooks/08_mistakes.ipynb", "mistakes"),
     ],
