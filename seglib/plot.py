@@ -85,7 +85,7 @@ def show(
             columns.append(("error", maps))
     if len(columns) == 1:
         figure, axes = _grid(-(-count // 4), min(count, 4), size)
-        panels = [axes.flat]
+        panels = [list(axes.flat)]  # gone through twice
     else:
         figure, axes = _grid(count, len(columns), size)
         panels = list(axes.T)

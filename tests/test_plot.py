@@ -204,8 +204,9 @@ def test_at_most_so_many_pictures():
     assert len(panels(plot.show(IMAGES, MASKS, max_pictures=2))) == 4
 
 
-def test_captions():
-    figure = plot.show(IMAGES, MASKS, titles=["cat", "dog", "cat"])
+@pytest.mark.parametrize("masks", [MASKS, None])
+def test_captions(masks):
+    figure = plot.show(IMAGES, masks, titles=["cat", "dog", "cat"])
     texts = [t.get_text() for axis in figure.axes for t in axis.texts]
     assert texts == ["cat", "dog", "cat"]
 
