@@ -46,6 +46,9 @@ RECIPES = {
         (Stage(epochs=8, learning_rate=4e-4, first="block_3_expand", warmup=1, image_size=224),),
         start="fcn8_128",
     ),
+    "fcn8_wide_128": FCNRecipe(
+        "FCN-8, head as published (7x7, 4096)", STAGES, head_kernel=7, head_width=4096
+    ),
 }
 
 
