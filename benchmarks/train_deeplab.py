@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import keras
 from training import Experiment, Recipe, Stage, main, weights
 
 from seglib.data import pets
+from seglib.inference import WindowedCRF, test_time_average
 from seglib.metrics import BoundaryF1, BoundaryIoU
 from seglib.models import JPU, deeplab_v3_plus
 
@@ -81,5 +83,22 @@ def more_metrics():
     return [BoundaryF1(len(pets.CLASSES)), BoundaryIoU(len(pets.CLASSES))]
 
 
+def sharpened(model, recipe, size):
+    """Several scales, the CRF, and the CRF after several scales."""
+    any_size = build(recipe, None)
+    any_size.set_weights(model.get_weights())
+    scales = test_time_average(any_size, (0.75, 1, 1.25), input_shape=(size, size, 3))
+    return {
+        "several scales and mirror image": scales,
+        "CRF": keras.Model(model.input, WindowedCRF()([model.input, model.output])),
+        "several scales, mirror image and CRF": keras.Model(
+            scales.input, WindowedCRF()([scales.input, scales.output])
+        ),
+    }
+
+
 if __name__ == "__main__":
-    main(Experiment("deeplabv3plus", RECIPES, build, metrics=more_metrics), __doc__)
+    experiment = Experiment(
+        "deeplabv3plus", RECIPES, build, metrics=more_metrics, sharpened=sharpened
+    )
+    main(experiment, __doc__)

@@ -89,6 +89,8 @@ class Experiment:
         build: makes the model of a recipe for pictures of a size.
         loss: makes the loss of a recipe.
         metrics: further metrics, made anew for each run; their results stand under their names.
+        sharpened: makes, of a trained model, its recipe and the pictures' size, further models by
+            name. The mean IoU, border IoU and `metrics` of each stand under `sharpened`.
         keep_weights: whether the weights of a finished run are kept in `runs/`.
     """
 
@@ -97,6 +99,7 @@ class Experiment:
     build: Callable[[Recipe, int], keras.Model]
     loss: Callable[[Recipe], keras.losses.Loss] = lambda recipe: CrossEntropy(recipe.class_weights)
     metrics: Callable[[], list[keras.metrics.Metric]] = list
+    sharpened: Callable[[keras.Model, Recipe, int], Mapping[str, keras.Model]] | None = None
     keep_weights: bool = True
 
     def weights_path(self, name, seed):
@@ -215,6 +218,7 @@ def run(experiment, name, seed, runs):
         "cpu_seconds": round(cpu, 1),
         "parameters": model.count_params(),
         **score(model, size, experiment.metrics()),
+        **score_sharpened(experiment, model, recipe, size),
         "curves": {"loss": losses},
         "settings": experiment.settings(name),
     }
@@ -283,6 +287,27 @@ def score(model, image_size, more=()):
         **{one.name: round(float(one.result()), 5) for one in more},
         "confusion": counts.tolist(),
     }
+
+
+def score_sharpened(experiment, model, recipe, size):
+    """Returns what the further models of an experiment score, by name, under `sharpened`."""
+    if experiment.sharpened is None:
+        return {}
+    found = {}
+    for name, sharper in experiment.sharpened(model, recipe, size).items():
+        metrics = [MeanIoU(len(pets.CLASSES)), *experiment.metrics()]
+        cpu = processor_seconds()
+        for images, masks in pets.load("test", image_size=size, batch_size=8):
+            logits = sharper.predict_on_batch(images)
+            for metric in metrics:
+                metric.update_state(masks, logits)
+        iou = iou_per_class(metrics[0].matrix())
+        found[name] = {
+            "iou": {c: round(float(v), 5) for c, v in zip(pets.CLASSES, iou, strict=True)},
+            **{metric.name: round(float(metric.result()), 5) for metric in metrics},
+            "cpu_seconds": round(processor_seconds() - cpu, 1),
+        }
+    return {"sharpened": found}
 
 
 def processor_seconds():

@@ -102,6 +102,8 @@ def markdown_table(result: dict) -> str:
     picture. Runs that differ in their seed alone share a row: the mean over the seeds, and the
     sample standard deviation of the mean IoU and the boundary scores.
 
+    What was done to the predictions after the training (`sharpened`) stands in a second table.
+
     Runs that say `against` which recipe they are to be compared get the table of `differences`.
 
     Args:
@@ -123,7 +125,31 @@ def markdown_table(result: dict) -> str:
     header += ["Pixel accuracy", "Training", "Processor time", "Parameters"]
     lines = [_row(header), _row([":---", *["---:"] * (len(header) - 1)])]
     lines += [_row(_cells(runs, classes, more)) for runs in _grouped(result["runs"])]
-    return "\n".join([*lines, "", provenance(result)])
+    return "\n".join([*lines, *_table_of_sharpened(result), "", provenance(result)])
+
+
+def _table_of_sharpened(result: dict) -> list[str]:
+    """Returns the lines of a second table: what was done to predictions after the training."""
+    rows = []
+    for runs in _grouped(result["runs"]):
+        found = [run["sharpened"] for run in runs if "sharpened" in run]
+        for how in found[0] if found else ():
+            scores = [one[how] for one in found]
+            values = [statistics.fmean(score["mean_iou"] for score in scores)]
+            values += [
+                statistics.fmean(s["iou"][name] for s in scores) for name in scores[0]["iou"]
+            ]
+            values.append(statistics.fmean(score["boundary_f1"] for score in scores))
+            cells = [runs[0]["title"], how, str(len(scores)), *(f"{v:.3f}" for v in values)]
+            cpu = statistics.fmean(score["cpu_seconds"] for score in scores)
+            rows.append([*cells, f"{1000 * cpu / result['data']['test']:.0f} ms"])
+    if not rows:
+        return []
+    header = ["Recipe", "and then", "Seeds", "Mean IoU"]
+    header += [f"IoU {name}" for name in result["runs"][0]["iou"]]
+    header += ["Boundary F1", "Processor time a picture"]
+    marks = [":---", ":---", *["---:"] * (len(header) - 2)]
+    return ["", *map(_row, [header, marks, *rows])]
 
 
 def differences(result: dict) -> list[dict]:

@@ -84,6 +84,27 @@ def test_a_score_has_a_column_where_all_runs_have_it():
     assert len(row) == len(header)
 
 
+def test_what_was_done_after_the_training_has_a_table_of_its_own():
+    def sharpened(mean_iou, seconds):
+        iou = {"pet": 0.8, "background": 0.9, "border": 0.5}
+        score = {"iou": iou, "mean_iou": mean_iou, "boundary_f1": 0.6, "cpu_seconds": seconds}
+        return {"CRF": score}
+
+    runs = [run(seed=0, sharpened=sharpened(0.70, 30.8)), run(seed=1, sharpened=sharpened(0.72, 0))]
+    header, _, row = rows(results.markdown_table(result(*runs, run("plain"))))[-3:]
+    assert dict(zip(header, row, strict=True)) == {
+        "Recipe": "The light one",
+        "and then": "CRF",
+        "Seeds": "2",
+        "Mean IoU": "0.710",
+        "IoU pet": "0.800",
+        "IoU background": "0.900",
+        "IoU border": "0.500",
+        "Boundary F1": "0.600",
+        "Processor time a picture": "50 ms",  # half of 30.8 s for 308 pictures
+    }
+
+
 def test_recipes_and_sizes_have_their_own_rows_in_the_order_of_the_file():
     runs = [run("b"), run("a"), run("b", image_size=256), run("a", seed=1)]
     _, _, *body = rows(results.markdown_table(result(*runs)))
