@@ -454,8 +454,7 @@ def rasterize(segmentation, height, width):
     polygons = [check_polygon(polygon, height, width) for polygon in segmentation]
     from pycocotools import mask  # imports slowly, so only when something is drawn
 
-    rle = mask.merge(mask.frPyObjects(polygons, height, width))
-    return mask.decode(rle).astype(bool)
+    return decode_rle(mask.merge(mask.frPyObjects(polygons, height, width)), height, width)
 
 
 def check_polygon(polygon, height, width):

@@ -16,6 +16,9 @@ from pycocotools.coco import COCO
 from seglib.data import coco, pairs, sample
 from seglib.metrics import COCOAveragePrecision
 
+# pycocotools 2.0.11 hands NumPy 2 an array in a way that is going away.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 HEIGHT, WIDTH = 12, 16
 SQUARE = [[2, 2, 6, 2, 6, 6, 2, 6]]  # rows and columns 2 to 5
 WIDE = [[0, 3, 16, 3, 16, 9, 0, 9]]  # rows 3 to 8, all columns
