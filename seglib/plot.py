@@ -139,6 +139,7 @@ def curves(history, *, metrics=None, size=3.2):
         for start in starts:
             axis.axvline(start + 0.5, color="gray", linewidth=0.8, linestyle=":")
         axis.set(xlabel="epoch", title=name.replace("_", " "))
+        axis.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 1.5
         axis.grid(alpha=0.3)
     axes.flat[0].legend()
     return _finish(figure)

@@ -250,6 +250,7 @@ def test_curves_of_one_run(history):
     np.testing.assert_array_equal(loss.lines[1].get_xydata(), [[1, 3.5], [2, 2.5]])
     np.testing.assert_array_equal(iou.lines[0].get_ydata(), [0.1, 0.2])
     assert len(iou.lines) == 1 and loss.get_xlabel() == "epoch"
+    assert all(tick == int(tick) for tick in loss.get_xticks())
     # Told apart without color as well
     assert len({line.get_linestyle() for line in loss.lines}) == 2
     assert [t.get_text() for t in loss.get_legend().get_texts()] == ["training", "validation"]
