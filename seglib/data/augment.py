@@ -34,8 +34,6 @@ class Augment:
         crop: `int` or `(H, W)`, size in pixels of the window that is kept, anywhere in the scaled
             picture; `None` for the picture's own size. From larger pictures it cuts details that
             are sharp, where zooming into small ones magnifies.
-        crop: `int` or `(H, W)`, the size in pixels of the window that is kept; `None` for the
-            picture's own. From larger pictures it cuts sharp details instead of magnified ones.
         brightness: largest shift, as a share of 255.
         contrast: range of the factor by which distances to the mean gray change.
         saturation: range of the factor by which distances to the pixel's own gray change.

@@ -302,7 +302,7 @@ class Index:
                 continue
             else:
                 fault = f"has iscrowd {_short(row['iscrowd'])}, expected 0 or 1"
-            faults.setdefault(picture, f"{where} {fault}.")
+            faults.setdefault(picture, f"annotation {_short(number)} {fault}.")
         return rows, faults
 
     def _fail(self, message):
