@@ -171,9 +171,8 @@ def verify(annotations, images_folder, *, classes=None):
         `(count, faults)`: the number of good pictures, and a list with one message for each fault.
     """
     index = Index.read(annotations, classes=classes, on_error="skip")
-    found = pairs.Pairs(index.pairs(images_folder), on_error="skip")
-    count = sum(1 for _ in found.decoded(None))
-    return count, [*index.skipped, *found.skipped]
+    count, faults = pairs.verify(pairs.Pairs(index.pairs(images_folder), on_error="skip"))
+    return count, [*index.skipped, *faults]
 
 
 @dataclasses.dataclass(frozen=True)

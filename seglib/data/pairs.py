@@ -150,6 +150,16 @@ def examples(pairs, limit=None):
         yield {"image": image, "mask": mask, "file_name": pair.name}
 
 
+def verify(pairs):
+    """Reads and decodes every pair and returns `(count, faults)`: how many are good, and messages.
+
+    Args:
+        pairs: `Pairs` with `on_error="skip"`.
+    """
+    count = sum(1 for _ in pairs.decoded(None))
+    return count, pairs.skipped
+
+
 # --- one pair -----------------------------------------------------------------------------------
 
 

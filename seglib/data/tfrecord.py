@@ -174,9 +174,7 @@ def verify(path, *, num_classes=None):
     Returns:
         `(count, faults)`: the number of good pairs, and a list with one message for each fault.
     """
-    found = pairs.Pairs(read_pairs(path), num_classes=num_classes, on_error="skip")
-    count = sum(1 for _ in found.decoded(None))
-    return count, found.skipped
+    return pairs.verify(pairs.Pairs(read_pairs(path), num_classes=num_classes, on_error="skip"))
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_time_average(
     """Wraps a model so that it averages its answers over scales and the mirror image.
 
     A network errs differently on each view, so their mean is right more often. It costs the sum of
-    the squared scales, doubled by the mirror image: 7 times the model for the default here.
+    the squared scales, doubled by the mirror image: 6 times the model for the default here.
 
     What is averaged:
 

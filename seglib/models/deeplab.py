@@ -1,9 +1,8 @@
 """DeepLabV3+: a dilated backbone, pyramid pooling, and detail from an early level."""
 
 from seglib.models.aspp import ASPP, RATES
-from seglib.models.backbone import backbone as build_backbone
 from seglib.models.fusion_decoder import FusionDecoder
-from seglib.models.segmentation_model import Head, PadToMultiple, SegmentationModel
+from seglib.models.segmentation_model import Head, SegmentationModel, prepare_backbone
 
 
 def deeplab_v3_plus(
@@ -69,19 +68,15 @@ def deeplab_v3_plus(
         Segmentation, ECCV 2018; DeepLabV3: Chen et al.: Rethinking Atrous Convolution for Semantic
         Image Segmentation, arXiv:1706.05587.
     """
-    if isinstance(backbone, str):
-        padded_shape = PadToMultiple().compute_output_shape((None, *input_shape))[1:]
-        backbone = build_backbone(
-            backbone,
-            weights=weights,
-            alpha=alpha,
-            output_stride=output_stride,
-            input_shape=padded_shape,
-        )
-    else:
-        input_shape = backbone.input_shape[1:]
-        output_stride = measure_stride(backbone)
-    backbone.trainable = not (weights is not None if freeze_backbone is None else freeze_backbone)
+    backbone, input_shape = prepare_backbone(
+        backbone,
+        weights=weights,
+        alpha=alpha,
+        input_shape=input_shape,
+        freeze=freeze_backbone,
+        output_stride=output_stride,
+    )
+    output_stride = measure_stride(backbone)
     if rates is None:
         rates = RATES[pyramid.strides["P5"] if pyramid else output_stride]
     decoder = FusionDecoder(

@@ -4,8 +4,7 @@ import keras
 from keras import ops
 
 from seglib.errors import check_num_classes
-from seglib.models.backbone import backbone as build_backbone
-from seglib.models.segmentation_model import PadToMultiple, SegmentationModel
+from seglib.models.segmentation_model import SegmentationModel, prepare_backbone
 from seglib.models.upsample import Upsample
 
 SKIPS = {32: (), 16: ("P4",), 8: ("P4", "P3")}  # by the stride of the scores
@@ -256,12 +255,9 @@ def fcn(
     if skip_scales is None:
         pretrained_vgg16 = backbone == "vgg16" and weights is not None
         skip_scales = VGG16_SKIP_SCALES if pretrained_vgg16 else (1.0, 1.0)
-    if isinstance(backbone, str):
-        padded_shape = PadToMultiple().compute_output_shape((None, *input_shape))[1:]
-        backbone = build_backbone(backbone, weights=weights, alpha=alpha, input_shape=padded_shape)
-    else:
-        input_shape = backbone.input_shape[1:]
-    backbone.trainable = not (weights is not None if freeze_backbone is None else freeze_backbone)
+    backbone, input_shape = prepare_backbone(
+        backbone, weights=weights, alpha=alpha, input_shape=input_shape, freeze=freeze_backbone
+    )
     decoder = FCNDecoder(
         num_classes,
         stride=stride,

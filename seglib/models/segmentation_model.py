@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from seglib.errors import check_num_classes
+from seglib.models.backbone import backbone as build_backbone
 from seglib.models.upsample import Upsample
 
 
@@ -98,6 +99,36 @@ class CropTo(keras.layers.Layer):
     def compute_output_shape(self, shapes):
         x, reference = shapes
         return (x[0], *reference[1:3], x[3])
+
+
+def prepare_backbone(backbone, *, weights, alpha, input_shape, freeze, output_stride=32):
+    """Returns what the models' builders make of their arguments of these names.
+
+    Args:
+        backbone: a name that `seglib.models.backbone` knows, or a `keras.Model`.
+        weights: see `seglib.models.backbone`.
+        alpha: see `seglib.models.backbone`.
+        input_shape: `(H, W, 3)` of the pictures; a backbone with a name is built for the next
+            multiples of 32.
+        freeze: whether it does not train; `None` freezes one that has pretrained weights.
+        output_stride: see `seglib.models.backbone`.
+
+    Returns:
+        `(backbone, input_shape)`; a backbone that is a `keras.Model` has its own shape.
+    """
+    if isinstance(backbone, str):
+        padded_shape = PadToMultiple().compute_output_shape((None, *input_shape))[1:]
+        backbone = build_backbone(
+            backbone,
+            weights=weights,
+            alpha=alpha,
+            output_stride=output_stride,
+            input_shape=padded_shape,
+        )
+    else:
+        input_shape = backbone.input_shape[1:]
+    backbone.trainable = not (weights is not None if freeze is None else freeze)
+    return backbone, input_shape
 
 
 class InferenceMode(keras.layers.Layer):

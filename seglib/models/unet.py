@@ -3,8 +3,7 @@
 import keras
 
 from seglib.errors import check_num_classes
-from seglib.models.backbone import backbone as build_backbone
-from seglib.models.segmentation_model import Head, PadToMultiple, SegmentationModel
+from seglib.models.segmentation_model import Head, SegmentationModel, prepare_backbone
 from seglib.models.upsample import Upsample
 
 LEVELS = ("P5", "P4", "P3", "P2", "P1")  # from coarse to fine
@@ -206,12 +205,9 @@ def unet(
         Ronneberger, Fischer, Brox: U-Net, MICCAI 2015; the use of MobileNetV2 follows the
         TensorFlow tutorial.
     """
-    if isinstance(backbone, str):
-        padded_shape = PadToMultiple().compute_output_shape((None, *input_shape))[1:]
-        backbone = build_backbone(backbone, weights=weights, alpha=alpha, input_shape=padded_shape)
-    else:
-        input_shape = backbone.input_shape[1:]
-    backbone.trainable = not (weights is not None if freeze_backbone is None else freeze_backbone)
+    backbone, input_shape = prepare_backbone(
+        backbone, weights=weights, alpha=alpha, input_shape=input_shape, freeze=freeze_backbone
+    )
     head = Head(num_classes, upsampling=2, name="head")
     if decoder == "light":
         decoder = UNetDecoder(dropout=dropout, name="decoder")
