@@ -10,8 +10,8 @@ import time
 ROUNDS = 9
 
 
-def compare(title, candidates, rounds=ROUNDS):
-    """Times each candidate once a round and prints the medians, the first one as 1."""
+def medians(candidates, rounds=ROUNDS):
+    """Times each candidate once a round; returns the medians in milliseconds, by name."""
     for call in candidates.values():
         call()  # builds graphs and fills caches
     times = {name: [] for name in candidates}
@@ -20,8 +20,13 @@ def compare(title, candidates, rounds=ROUNDS):
             start = time.perf_counter()
             call()
             times[name].append(1000 * (time.perf_counter() - start))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    first = next(iter(medians.values()))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def compare(title, candidates, rounds=ROUNDS):
+    """Times each candidate once a round and prints the medians, the first one as 1."""
+    found = medians(candidates, rounds)
+    first = next(iter(found.values()))
     print(f"\n{title} (median of {rounds})")
-    for name, value in medians.items():
+    for name, value in found.items():
         print(f"  {name:<44} {value:9.1f} ms   {value / first:5.2f} x", flush=True)

@@ -97,8 +97,7 @@ def sharpened(model, recipe, size):
     }
 
 
+EXPERIMENT = Experiment("deeplabv3plus", RECIPES, build, metrics=more_metrics, sharpened=sharpened)
+
 if __name__ == "__main__":
-    experiment = Experiment(
-        "deeplabv3plus", RECIPES, build, metrics=more_metrics, sharpened=sharpened
-    )
-    main(experiment, __doc__)
+    main(EXPERIMENT, __doc__)

@@ -65,5 +65,7 @@ def build(recipe, size):
     )
 
 
+EXPERIMENT = Experiment("fcn8", RECIPES, build)
+
 if __name__ == "__main__":
-    main(Experiment("fcn8", RECIPES, build), __doc__)
+    main(EXPERIMENT, __doc__)

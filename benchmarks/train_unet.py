@@ -46,5 +46,7 @@ def build(recipe, size):
     )
 
 
+EXPERIMENT = Experiment("unet", RECIPES, build)
+
 if __name__ == "__main__":
-    main(Experiment("unet", RECIPES, build), __doc__)
+    main(EXPERIMENT, __doc__)

@@ -2,12 +2,17 @@
 
 The scripts `train_*.py` each describe one experiment in these terms and hand it to `main`. A run
 that the file already holds is not run again, so a killed measurement goes on where it was (after
-the last finished epoch). It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and
-ImageNet weights (downloaded by Keras, or SEGLIB_WEIGHTS).
+the last finished epoch). A run of another recipe or of other data does not count; one of other
+code is named and stays, for most changes of code change no result: `--stale` trains it again.
+
+It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and ImageNet weights
+(downloaded by Keras, or SEGLIB_WEIGHTS).
 """
 
 import argparse
+import ast
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -19,6 +24,7 @@ from collections.abc import Callable, Mapping
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import tensorflow as tf
 
 from seglib import results
 from seglib.callbacks import Resume
@@ -28,6 +34,12 @@ from seglib.metrics import MeanIoU
 from seglib.metrics.confusion import iou_per_class
 
 ROOT = pathlib.Path(__file__).parents[1]
+# What a trained model depends on, besides its recipe, the data and the installed versions.
+CODE = (
+    *("benchmarks/training.py", "seglib/models", "seglib/losses", "seglib/fused.py"),
+    *("seglib/callbacks.py", "seglib/data/augment.py", "seglib/data/pets.py"),
+    "seglib/data/pipeline.py",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +91,20 @@ class Recipe:
     start: str | None = None
 
 
+AUGMENT = {"flip": augment.flip_only(), "standard": augment.standard()}
+
+
+def all_pictures(recipe, stage, seed):
+    """Returns the training pictures of a stage with their labels."""
+    return pets.load(
+        "trainval",
+        image_size=stage.image_size,
+        batch_size=recipe.batch_size,
+        augment=AUGMENT[recipe.augment],
+        seed=seed,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """Recipes that are measured together and share a file of results.
@@ -88,6 +114,7 @@ class Experiment:
         recipes: what is trained, by name; a recipe stands after the one that it starts from.
         build: makes the model of a recipe for pictures of a size.
         loss: makes the loss of a recipe.
+        data: makes the training data of a recipe, a stage and a seed.
         metrics: further metrics, made anew for each run; their results stand under their names.
         sharpened: makes, of a trained model, its recipe and the pictures' size, further models by
             name. The mean IoU, border IoU and `metrics` of each stand under `sharpened`.
@@ -98,6 +125,7 @@ class Experiment:
     recipes: Mapping[str, Recipe]
     build: Callable[[Recipe, int], keras.Model]
     loss: Callable[[Recipe], keras.losses.Loss] = lambda recipe: CrossEntropy(recipe.class_weights)
+    data: Callable[[Recipe, Stage, int], tf.data.Dataset] = all_pictures
     metrics: Callable[[], list[keras.metrics.Metric]] = list
     sharpened: Callable[[keras.Model, Recipe, int], Mapping[str, keras.Model]] | None = None
     keep_weights: bool = True
@@ -126,20 +154,24 @@ def weights():
     return os.environ.get("SEGLIB_WEIGHTS", "imagenet")
 
 
-AUGMENT = {"flip": augment.flip_only(), "standard": augment.standard()}
-
-
 def main(experiment, description):
     """Runs what is missing of an experiment, as the command line asks."""
     parser = argparse.ArgumentParser(description=description)
     recipes = list(experiment.recipes)
     parser.add_argument("--recipes", nargs="+", default=recipes, choices=recipes)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--stale", action="store_true", help="train runs of other code again")
     arguments = parser.parse_args()
     data = describe_data()
+    code = fingerprint_of_code(*CODE)
+    for old in finished(experiment, data):
+        if old.get("code", code) != code:
+            print(
+                f"{old['recipe']}, seed {old['seed']}: made by other code than today's", flush=True
+            )
     for seed in arguments.seeds:  # all recipes of a seed in turn, so that a busy hour hits all
         for name in arguments.recipes:
-            runs = finished(experiment, data)
+            runs = finished(experiment, data, code if arguments.stale else None)
             if not any((r["recipe"], r["seed"]) == (name, seed) for r in runs):
                 runs.append(run(experiment, name, seed, runs))
                 save(experiment, data, runs)
@@ -159,8 +191,42 @@ def describe_data():
     }
 
 
-def finished(experiment, data):
-    """Returns the runs of the results file that were made with this data and today's recipes."""
+def fingerprint_of_code(*paths):
+    """Returns a hash of what Python files do: of their syntax trees, less their docstrings.
+
+    Args:
+        paths: files, or folders with all that is in them, from the root of the repository.
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256; comments, docstrings and line breaks do not
+        change it.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        found = ROOT / path
+        for file in sorted(found.rglob("*.py")) if found.is_dir() else [found]:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(getattr(node, "body", None), list):
+                    node.body = [part for part in node.body if not is_text(part)]
+            digest.update(f"{file.relative_to(ROOT).as_posix()} {ast.dump(tree)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def is_text(node):
+    """Says whether a statement is nothing but a text, as a docstring is."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def finished(experiment, data, code=None):
+    """Returns the runs of the results file that were made with this data and today's recipes.
+
+    With `code`, only those that were made by code with this fingerprint.
+    """
     if not results.path(experiment.name).exists():
         return []
     result = results.load(experiment.name)
@@ -169,7 +235,8 @@ def finished(experiment, data):
             f"results/{experiment.name}.json was measured on other data. Move it away to measure "
             "on yours."
         )
-    return [r for r in result["runs"] if r["settings"] == experiment.settings(r["recipe"])]
+    runs = [r for r in result["runs"] if r["settings"] == experiment.settings(r["recipe"])]
+    return [r for r in runs if code in (None, r.get("code"))]
 
 
 def save(experiment, data, runs):
@@ -201,7 +268,8 @@ def run(experiment, name, seed, runs):
     states = [experiment.folder / f"{name}-{seed}-{n}" for n in range(len(recipe.stages))]
     for stage, folder in zip(recipe.stages, states, strict=True):
         loss = experiment.loss(recipe)
-        stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, seed, folder)
+        data = experiment.data(recipe, stage, seed)
+        stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, data, folder)
         wall, cpu = wall + stage_wall, cpu + stage_cpu
         losses = losses + [round(v, 5) for v in stage_losses]
     if experiment.keep_weights:
@@ -221,23 +289,17 @@ def run(experiment, name, seed, runs):
         **score_sharpened(experiment, model, recipe, size),
         "curves": {"loss": losses},
         "settings": experiment.settings(name),
+        "code": fingerprint_of_code(*CODE),
     }
     print(f"{name}, seed {seed}: mean IoU {entry['mean_iou']:.4f} after {wall:.0f} s", flush=True)
     return entry
 
 
-def fit(model, loss, recipe, stage, seed, folder):
+def fit(model, loss, recipe, stage, train, folder):
     """Runs one stage; returns its losses and what it took in wall and processor seconds.
 
     The times of a stage that was killed and resumed count from the resumption only.
     """
-    train = pets.load(
-        "trainval",
-        image_size=stage.image_size,
-        batch_size=recipe.batch_size,
-        augment=AUGMENT[recipe.augment],
-        seed=seed,
-    )
     if stage.first is not None:
         model.unfreeze_backbone(stage.first)
     model.compile(optimizer(recipe, stage, len(train)), loss)
