@@ -15,7 +15,7 @@ from training import AUGMENT, Experiment, Recipe, Stage, main
 from seglib.data import pets, pipeline
 
 PET, IGNORE = 0, pets.IGNORE_LABEL
-PICTURES = 653  # of the subset: epochs with fewer pictures are shorter, so there are more of them
+PICTURES = 653  # of the subset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,8 @@ class LabelRecipe(Recipe):
 
 def stages(pictures):
     """The schedule of chapter 2 with as many steps, for so many pictures an epoch."""
-    factor = PICTURES / pictures
+    batches = [-(-count // LabelRecipe.batch_size) for count in (PICTURES, pictures)]
+    factor = batches[0] / batches[1]  # a shorter epoch is repeated more often
     return (
         Stage(epochs=round(3 * factor), learning_rate=2e-3, share=0.25),
         Stage(

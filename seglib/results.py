@@ -15,6 +15,8 @@ import statistics
 import subprocess
 import sys
 
+from seglib import leaderboard
+
 DIRECTORY = pathlib.Path(__file__).resolve().parents[1] / "results"
 # Scores that a run may have beside the mean IoU; a table has a column if all its runs do.
 MORE_SCORES = {
@@ -104,7 +106,8 @@ def markdown_table(result: dict) -> str:
 
     What was done to the predictions after the training (`sharpened`) stands in a second table.
 
-    Runs that say `against` which recipe they are to be compared get the table of `differences`.
+    Runs that say `against` which recipe they are to be compared get the table of `differences`, and
+    runs whose predictions were timed that of `seglib.leaderboard`.
 
     Args:
         result: the result, as `load` returns it.
@@ -118,6 +121,8 @@ def markdown_table(result: dict) -> str:
     _check(result, "the result")
     if "against" in result["runs"][0]:
         return _table_of_differences(result)
+    if "milliseconds" in result["runs"][0]:
+        return _leaderboard(result)
     classes = list(result["runs"][0]["iou"])
     more = {k: v for k, v in MORE_SCORES.items() if all(k in run for run in result["runs"])}
     header = ["Recipe", "Pixels", "Seeds", "Mean IoU", *more.values()]
@@ -219,6 +224,19 @@ def _table_of_differences(result: dict) -> str:
         "interval of their mean."
     )
     return "\n".join([*lines, "", f"{how} {provenance(result)}"])
+
+
+def _leaderboard(result: dict) -> str:
+    header, *rows = leaderboard.lines(result)
+    marks = [":---", *["---:"] * (len(header) - 1)]
+    how = (
+        "The interval is what other test pictures would do to the mean IoU (bootstrap over the "
+        "pictures). Multiply-adds are of one picture; the times are medians of a compiled "
+        "prediction of one picture and of a batch of eight; memory is what eight add to the "
+        "process; training is processor time."
+    )
+    table = map(_row, [header, marks, *rows])
+    return "\n".join([*table, "", f"{how} {provenance(result)}"])
 
 
 def provenance(result: dict) -> str:

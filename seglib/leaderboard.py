@@ -1,0 +1,95 @@
+"""The table of all finished models, what they reach and what they cost: results/leaderboard.json.
+
+Standard library only, as `seglib.results`, which calls it.
+"""
+
+import statistics
+
+MEGA = 1e6
+
+
+def rows(result):
+    """Returns one dict for each model, the best mean IoU first; seeds are averaged.
+
+    Args:
+        result: what `seglib.results.load("leaderboard")` returns.
+
+    Returns:
+        A list of dicts: `experiment`, `recipe`, `title`, `image_size`, `seeds` (how many),
+        `mean_iou`, `spread` (its sample standard deviation over the seeds, `None` for one),
+        `interval` (low, high: the 95% bootstrap interval over the test pictures, its ends averaged
+        over the seeds), `iou` (by class), `boundary_f1`, `parameters`, `multiply_adds` (of one
+        picture), `milliseconds` (`{"1": of one picture, "8": of a batch of eight}`),
+        `peak_memory_mib` and `cpu_seconds` (of the training).
+    """
+    groups = {}
+    for run in result["runs"]:
+        groups.setdefault((run["experiment"], run["recipe"]), []).append(run)
+    found = [_row(runs) for runs in groups.values()]
+    return sorted(found, key=lambda row: -row["mean_iou"])
+
+
+def _row(runs):
+    def mean(value):
+        return statistics.fmean(value(run) for run in runs)
+
+    first, scores = runs[0], [run["mean_iou"] for run in runs]
+    same = ("experiment", "recipe", "title", "image_size", "parameters", "multiply_adds")
+    return {
+        **{key: first[key] for key in (*same, "milliseconds", "peak_memory_mib")},
+        "seeds": len(runs),
+        "mean_iou": statistics.fmean(scores),
+        "spread": statistics.stdev(scores) if len(scores) > 1 else None,
+        "interval": tuple(mean(lambda run, i=i: run["intervals"]["mean"][i]) for i in (0, 1)),
+        "iou": {name: mean(lambda run, name=name: run["iou"][name]) for name in first["iou"]},
+        "boundary_f1": mean(lambda run: run["boundary_f1"]),
+        "cpu_seconds": mean(lambda run: run["cpu_seconds"]),
+    }
+
+
+def front(rows, cost):
+    """Returns the rows that no other row beats in both: at least as good, and at a lower cost.
+
+    Args:
+        rows: as `rows` returns them.
+        cost: a function of a row, the lower the better.
+
+    Returns:
+        A list, the cheapest first.
+    """
+    best, found = float("-inf"), []
+    for row in sorted(rows, key=lambda row: (cost(row), -row["mean_iou"])):
+        if row["mean_iou"] > best:
+            best = row["mean_iou"]
+            found.append(row)
+    return found
+
+
+def lines(result):
+    """Returns the lines of a Markdown table, a list of lists of cells; the first is the header."""
+    found = rows(result)
+    classes = list(found[0]["iou"])
+    header = ["Model", "Pixels", "Seeds", "Mean IoU", "95% of test sets"]
+    header += [f"IoU {name}" for name in classes]
+    header += ["Boundary F1", "Parameters", "Multiply-adds", "One picture", "Eight", "Memory"]
+    header += ["Training"]
+    return [header, *(_cells(row, classes) for row in found)]
+
+
+def _cells(row, classes):
+    spread = "" if row["spread"] is None else f" ± {row['spread']:.3f}"
+    low, high = row["interval"]
+    return [
+        row["title"],
+        str(row["image_size"]),
+        str(row["seeds"]),
+        f"{row['mean_iou']:.3f}{spread}",
+        f"{low:.3f}–{high:.3f}",
+        *(f"{row['iou'][name]:.3f}" for name in classes),
+        f"{row['boundary_f1']:.3f}",
+        f"{row['parameters'] / MEGA:.2f} M",
+        f"{row['multiply_adds'] / MEGA:,.0f} M",
+        *(f"{row['milliseconds'][batch]:.0f} ms" for batch in ("1", "8")),
+        f"{row['peak_memory_mib']} MiB",
+        f"{row['cpu_seconds'] / 60:.0f} min",
+    ]

@@ -1,0 +1,81 @@
+"""The leaderboard says what the runs say: means over the seeds, the best first, who is beaten."""
+
+import pytest
+
+from seglib import leaderboard, results
+
+
+def run(recipe, mean_iou, *, seed=0, milliseconds=10.0, experiment="unet", **changes):
+    """An entry of results/leaderboard.json."""
+    return {
+        "experiment": experiment,
+        "recipe": recipe,
+        "title": recipe.upper(),
+        "image_size": 128,
+        "seed": seed,
+        "cpu_seconds": 600.0,
+        "parameters": 2_500_000,
+        "mean_iou": mean_iou,
+        "iou": {"pet": 0.8, "background": 0.9, "border": 0.5},
+        "boundary_f1": 0.6,
+        "intervals": {"mean": [mean_iou - 0.02, mean_iou + 0.01]},
+        "milliseconds": {"1": milliseconds, "8": 5 * milliseconds},
+        "multiply_adds": 391_460_000,
+        "peak_memory_mib": 120,
+        **changes,
+    }
+
+
+def result(*runs):
+    data = {"name": "Pets", "train": 653, "test": 308, "note": "653/308 subset"}
+    device = {"cpu": "A processor", "cores": 2, "gpu": []}
+    return {
+        **{"task": "classes of pixels", "data": data, "device": device},
+        **{"versions": {"python": "3.11"}, "commit": "0123456789abcdef", "runs": list(runs)},
+    }
+
+
+def test_seeds_are_averaged_and_the_best_comes_first():
+    fast, good = leaderboard.rows(
+        result(run("bad", 0.5), run("good", 0.70), run("good", 0.74, seed=1))
+    )[::-1]
+    assert (good["title"], good["seeds"]) == ("GOOD", 2)
+    assert good["mean_iou"] == pytest.approx(0.72)
+    assert good["spread"] == pytest.approx(0.04 / 2**0.5)  # of two values: their distance by √2
+    assert good["interval"] == pytest.approx((0.70, 0.73))
+    assert (fast["seeds"], fast["spread"]) == (1, None)
+
+
+def test_one_recipe_name_in_two_experiments_is_two_models():
+    rows = leaderboard.rows(result(run("a", 0.5), run("a", 0.6, experiment="fcn8")))
+    assert [row["experiment"] for row in rows] == ["fcn8", "unet"]
+
+
+def test_the_front_holds_who_is_beaten_by_nobody():
+    rows = leaderboard.rows(
+        result(
+            run("slow", 0.8, milliseconds=30),
+            run("beaten", 0.7, milliseconds=31),
+            run("fast", 0.6, milliseconds=5),
+            run("equal", 0.6, milliseconds=6),  # as good as another, and slower
+            run("middle", 0.7, milliseconds=20),
+        )
+    )
+    front = leaderboard.front(rows, lambda row: row["milliseconds"]["1"])
+    assert [row["recipe"] for row in front] == ["fast", "middle", "slow"]
+
+
+def test_the_table_says_what_the_entries_say():
+    text = results.markdown_table(result(run("a", 0.751)))
+    header, _, row, _, how = text.splitlines()
+    cells = dict(
+        zip(*([c.strip() for c in line.split("|")[1:-1]] for line in (header, row)), strict=True)
+    )
+    assert cells == {
+        **{"Model": "A", "Pixels": "128", "Seeds": "1", "Mean IoU": "0.751"},
+        **{"95% of test sets": "0.731–0.761", "IoU pet": "0.800", "IoU background": "0.900"},
+        **{"IoU border": "0.500", "Boundary F1": "0.600", "Parameters": "2.50 M"},
+        **{"Multiply-adds": "391 M", "One picture": "10 ms", "Eight": "50 ms"},
+        **{"Memory": "120 MiB", "Training": "10 min"},
+    }
+    assert "653/308 subset" in how and "bootstrap" in how
