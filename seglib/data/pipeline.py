@@ -138,6 +138,31 @@ def build(records, *, image_size, batch_size, shuffle, augment, seed, advice="")
     count = len(images)
     # Kept outside the graph, which would copy them.
     images, masks = tf.Variable(images, trainable=False), tf.Variable(masks, trainable=False)
+
+    def batch(index, batch_seed):
+        pair = images.sparse_read(index), masks.sparse_read(index)
+        return pair if augment is None else augment(*pair, batch_seed)
+
+    return epochs(batch, count, batch_size=batch_size, shuffle=shuffle, seed=seed)
+
+
+def epochs(batch, count, *, batch_size, shuffle, seed, fresh=True):
+    """Goes through `count` pictures in batches, one epoch an iteration.
+
+    Args:
+        batch: a function `(index, seed)` of int32 `[B]` and int64 `[2]` tensors that returns the
+            batch of these pictures; all that is random in it comes from the seed.
+        count: number of pictures.
+        batch_size: pictures per batch; the last batch may be smaller.
+        shuffle: whether each epoch has an order of its own.
+        seed: order and seeds of epoch *e* are pure functions of `(seed, e)`.
+        fresh: whether epochs differ at all; if not, each is like epoch 0.
+
+    Returns:
+        `tf.data.Dataset` with the attribute `epoch`, as in `build`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
     epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
 
     def next_epoch(_):
@@ -150,7 +175,7 @@ def build(records, *, image_size, batch_size, shuffle, augment, seed, advice="")
 
     def one_epoch(number):
         # The odd constant keeps the epochs of neighboring seeds apart.
-        epoch_seed = tf.constant(seed, tf.int64) * 1_000_003 + number
+        epoch_seed = tf.constant(seed, tf.int64) * 1_000_003 + (number if fresh else 0)
         order = tf.range(count)
         if shuffle:
             order = tf.random.experimental.stateless_shuffle(order, tf.stack([epoch_seed, 0]))
@@ -159,10 +184,6 @@ def build(records, *, image_size, batch_size, shuffle, augment, seed, advice="")
             lambda i, index: batch(index, tf.stack([epoch_seed, i])),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-
-    def batch(index, batch_seed):
-        pair = images.sparse_read(index), masks.sparse_read(index)
-        return pair if augment is None else augment(*pair, batch_seed)
 
     dataset = tf.data.Dataset.from_tensors(0).map(next_epoch).flat_map(one_epoch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))

@@ -7,7 +7,8 @@ smooth closed outlines, sometimes something in front of them, and the light over
 - `breeds.py`, `poses.py`, `heads.py` and `body.py` say what a pet consists of, in *pet units*,
   where the head's radius is 1 and y points down; `outlines.py` holds their curves;
 - `background.py` chooses among `indoors.py` and `outdoors.py`, which draw on a `scene.py`;
-- `arrangement.py` says who stands where, and `things.py` what stands before or behind the pets;
+- `arrangement.py` says who stands where, `crowd.py` does so for several pets that hide each other,
+  and `things.py` says what stands before or behind the pets;
 - `pet.py` paints a pet: `painter.py` its outlines, `coat.py` their colors, `textures.py` the fur;
 - `trimaps.py` and `encoding.py` make the record of the data set.
 

@@ -1,7 +1,8 @@
 """Writes pickled records to the standard output: `python -m seglib.data.drawing SEED SIZE ...`.
 
-The remaining arguments are those of `range`: first number, end and step. `seglib.data.sample` runs
-this in several processes and reads what they write.
+The next three arguments are those of `range`: first number, end and step. Two more, the fewest and
+the most pets in a picture, make it draw crowds. `seglib.data.sample` runs this in several processes
+and reads what they write.
 """
 
 import pickle
@@ -10,9 +11,9 @@ import sys
 from seglib.data import drawing
 
 
-def main(seed, size, start, stop, step):
+def main(seed, size, start, stop, step, *pets):
     for index in range(start, stop, step):
-        picture = drawing.draw(seed, index, size=size)
+        picture = drawing.draw(seed, index, size=size, pets=pets or None)
         pickle.dump(drawing.encode(picture), sys.stdout.buffer)
     sys.stdout.flush()
 

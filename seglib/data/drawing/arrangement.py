@@ -34,18 +34,20 @@ def arrange(pets, width, height, horizon, rng):
     slots = np.linspace(-0.5, 0.5, count) if count > 1 else np.zeros(1)
     rng.shuffle(slots)
     share = total / count**0.6
-    scales = [_scale(pet, share, count, width, height, rng) for pet in pets]
+    scales = [scale_of(pet, share, count, width, height, rng) for pet in pets]
     ground = horizon + 0.2 * (height - horizon)
     nearest = rng.uniform(max(ground, 0.72 * height), 0.99 * height)
     places = []
     for i, (pet, scale, slot) in enumerate(zip(pets, scales, slots, strict=True)):
         # Who stands further back stands higher in the picture.
         bottom = max(nearest - 0.07 * height * (count - 1 - i), ground)
-        places.append(_place(pet, scale, slot if count > 1 else None, bottom, width, height, rng))
+        places.append(
+            place_pet(pet, scale, slot if count > 1 else None, bottom, width, height, rng)
+        )
     return places
 
 
-def _scale(pet, share, count, width, height, rng):
+def scale_of(pet, share, count, width, height, rng):
     """Pixels per pet unit for a pet that covers about `share` of the picture."""
     extent = pet.high - pet.low
     close = pet.pose == "close_up"
@@ -56,7 +58,7 @@ def _scale(pet, share, count, width, height, rng):
     return min(scale * (1.3 if close else 1.0), room * width / extent[0], room * height / extent[1])
 
 
-def _place(pet, scale, slot, bottom, width, height, rng):
+def place_pet(pet, scale, slot, bottom, width, height, rng):
     """Puts a pet into the frame; its head always stays inside."""
     wide, tall = (pet.high - pet.low) * scale
     slack = width - wide

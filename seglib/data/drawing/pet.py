@@ -10,7 +10,7 @@ from seglib.data.drawing.coat import Coat, feature_colors
 from seglib.data.drawing.painter import Painter
 from seglib.data.drawing.poses import POSES
 
-_HEAD_KINDS = ("head", "ear", "muzzle")
+HEAD_KINDS = ("head", "ear", "muzzle")
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ def build_pet(breed, pose, rng):
     POSES[pose][0](body)
     parts = [item for item in body.items if isinstance(item, Part)]
     everything = np.concatenate([part.outline for part in parts])
-    head = np.concatenate([part.outline for part in parts if part.kind in _HEAD_KINDS])
+    head = np.concatenate([part.outline for part in parts if part.kind in HEAD_KINDS])
     return Pet(breed, pose, body, everything.min(0), everything.max(0), head)
 
 
@@ -52,7 +52,7 @@ def paint_pet(pet, place, rgb, light, rng):
         elif isinstance(item, Contact):
             painter.contact(item, place)
         elif coat.has(item.kind):
-            (head if item.kind in _HEAD_KINDS else painter).part(
+            (head if item.kind in HEAD_KINDS else painter).part(
                 item, place, coat.color(item.kind), second=coat.second, fur=fur,
                 amount=lambda grid, item=item: coat.amount(item, grid),
             )  # fmt: skip

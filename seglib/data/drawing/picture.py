@@ -1,6 +1,8 @@
 """Draws a picture: the scene, the pets, the light over it all, and what is known about it."""
 
 import dataclasses
+import functools
+import itertools
 import math
 
 import numpy as np
@@ -17,6 +19,7 @@ from seglib.data.drawing.background import paint_background
 from seglib.data.drawing.breeds import BREEDS
 from seglib.data.drawing.choices import pick
 from seglib.data.drawing.colors import from_hex
+from seglib.data.drawing.crowd import all_seen, arrange_crowd, cast_crowd
 from seglib.data.drawing.pet import paint_pet
 from seglib.data.drawing.textures import TILE, film_grain, read_tile
 from seglib.data.drawing.trimaps import trimap
@@ -61,7 +64,7 @@ def frame_size(size, aspect):
     return round(size / math.sqrt(aspect)), round(size * math.sqrt(aspect))
 
 
-def draw(seed, index, *, size=128):
+def draw(seed, index, *, size=128, pets=None):
     """Draws one picture.
 
     Args:
@@ -69,28 +72,63 @@ def draw(seed, index, *, size=128):
         index: Non-negative int, the picture's number in it.
         size: Side in pixels of the square whose area the picture has: pictures are landscape,
             portrait or square, as in the real set, of `height * width` about `size * size`.
+        pets: `None` for as many as in the real set, that is usually one; or `(fewest, most)` for
+            a crowd: a square picture of so many pets, of either species alike, that hide parts
+            of each other, but no one's head and no one as a whole.
 
     Returns:
         A `Picture`; always the same one for the same arguments.
 
     Raises:
-        ValueError: If `seed` or `index` is negative or `size` is below 32.
+        ValueError: If `seed` or `index` is negative, `size` is below 32, or `pets` are not 1 to 8.
 
     Example:
         >>> picture = draw(seed=0, index=3)
         >>> sorted(np.unique(picture.trimap))
         [1, 2, 3]
+        >>> len(draw(seed=0, index=3, pets=(4, 4)).boxes)
+        4
     """
     if seed < 0 or index < 0 or size < 32:
         raise ValueError(
             f"draw got seed={seed}, index={index}, size={size}; expected seed and index of at "
             "least 0 and size of at least 32. Number the pictures from 0."
         )
+    if pets is not None:
+        return _draw_crowd(seed, index, size, pets)
     rng = np.random.default_rng([seed, index])
     # The real set: two thirds landscape, a quarter portrait, the rest about square.
     aspect = pick(rng, (1.5, 1.5, 1.33, 1.33, 1.33, 1.2, 1.0, 0.8, 0.75, 0.67))
     height, width = frame_size(size, aspect)
     pets = cast(rng, index)
+    image, covers, heads, _ = _paint(pets, arrange, width, height, rng)
+    return _picture(image, covers, heads, pets, index)
+
+
+def _draw_crowd(seed, index, size, pets):
+    """Draws crowds until there is one in which every pet can be seen."""
+    fewest, most = pets
+    if not 1 <= fewest <= most <= 8:
+        raise ValueError(f"pets is {pets}, expected (fewest, most) of 1 to 8, such as (2, 4).")
+    # Chosen before the attempts, or crowds of many, which fail more often, would be rarer.
+    count = int(np.random.default_rng([seed, index, 1]).integers(fewest, most + 1))
+    for attempt in itertools.count():
+        rng = np.random.default_rng([seed, index, 2 + attempt])
+        members = cast_crowd(rng, count)
+        # Smaller at each attempt, so that there is an end.
+        place = functools.partial(arrange_crowd, shrink=0.98**attempt)
+        image, covers, heads, whole = _paint(members, place, size, size, rng)
+        if all_seen(covers, heads, whole):
+            return _picture(image, covers, heads, members, index)
+
+
+def _paint(pets, arrange, width, height, rng):
+    """Paints the scene and the pets.
+
+    Returns:
+        the picture `[H, W, 3]`, and one a pet, back to front: what is seen of it, its head, and
+        all of it, each `[H, W]` in 0 ... 1; the latter two regardless of what hides them.
+    """
     light = _light(rng)
     coat = from_hex(pick(rng, pets).look.base) + rng.normal(0, 12, 3)
     # Now and then the background has the color of the coat, or color alone would tell them apart.
@@ -99,16 +137,16 @@ def draw(seed, index, *, size=128):
     places = arrange(pets, width, height, horizon, rng)
     if rng.random() < 0.25:
         paint_backdrop_thing(rgb, places, light, rng)
-    covers, heads = [], []
+    covers, heads, whole = [], [], []
     for pet, place in zip(pets, places, strict=True):
         paint_ground_shadow(rgb, pet, place, light)
         cover, head = paint_pet(pet, place, rgb, light, rng)
         covers = [hide(c, cover) for c in covers] + [cover]
         heads.append(head)
+        whole.append(cover)
     if rng.random() < 0.22:
         rgb, covers = occlude(rgb, covers, heads, pets, places, light, rng)
-    image = _develop(rgb, light, rng)
-    return _picture(image, covers, heads, pets, index)
+    return _develop(rgb, light, rng), covers, heads, whole
 
 
 def _light(rng):
