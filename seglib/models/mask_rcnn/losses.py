@@ -1,0 +1,173 @@
+"""The losses of Mask R-CNN, each divided as published, and 0 where there is nothing to learn.
+
+Labels of -1 mark rows that do not count. The numbers that a loss is divided by are counted over the
+whole batch.
+"""
+
+from keras import ops
+
+
+def smooth_l1(x):
+    """Returns `0.5 x²` for errors up to 1 and `|x| - 0.5` beyond.
+
+    Reference:
+        Girshick: Fast R-CNN, ICCV 2015, equation 3.
+    """
+    size = ops.abs(x)
+    return ops.where(size < 1, 0.5 * x * x, size - 0.5)
+
+
+def mean_over(values, where):
+    """Returns the mean of the values that count, or 0 if none does."""
+    where = ops.cast(where, values.dtype)
+    return ops.sum(values * where) / ops.maximum(ops.sum(where), 1.0)
+
+
+def log_loss(labels, logits):
+    """Returns the binary cross-entropy of each logit; labels are 0 to 1."""
+    return ops.softplus(logits) - labels * logits
+
+
+def rpn_class_loss(labels, objectness):
+    """Returns the mean log loss over the sampled anchors.
+
+    Args:
+        labels: `[B, S]`, 1 object, 0 background, -1 unused.
+        objectness: logits `[B, S]`.
+
+    Reference:
+        Ren et al.: Faster R-CNN, NIPS 2015, equation 1, first term.
+    """
+    truth = ops.cast(labels == 1, "float32")
+    return mean_over(log_loss(truth, objectness), labels >= 0)
+
+
+def rpn_box_loss(labels, true_deltas, deltas):
+    """Returns the smooth L1 loss of the objects' refinements, divided by all sampled anchors.
+
+    The paper divides by the number of places of anchors, about 2400, and multiplies by 10: about
+    the same number, as it says, as the 256 samples.
+
+    Args:
+        labels: `[B, S]`, 1 object, 0 background, -1 unused.
+        true_deltas: `[B, S, 4]`.
+        deltas: `[B, S, 4]`.
+
+    Reference:
+        Ren et al.: Faster R-CNN, NIPS 2015, equation 1, second term.
+    """
+    error = ops.sum(smooth_l1(deltas - true_deltas), axis=-1)
+    return mean_over(ops.where(labels == 1, error, 0.0), labels >= 0)
+
+
+def class_loss(classes, logits):
+    """Returns the mean cross-entropy over the sampled regions.
+
+    Args:
+        classes: `[B, R]`, 0 … C, C for background, -1 unused.
+        logits: `[B, R, C + 1]`.
+
+    Reference:
+        Girshick: Fast R-CNN, ICCV 2015, equation 1, first term.
+    """
+    truth = ops.one_hot(classes, logits.shape[-1], dtype="float32")  # zeros for -1
+    cross_entropy = -ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
+    return mean_over(cross_entropy, classes >= 0)
+
+
+def box_loss(classes, true_deltas, deltas):
+    """Returns the smooth L1 loss of the true class's refinements, divided by all regions.
+
+    Args:
+        classes: `[B, R]`, 0 … C, C for background, -1 unused.
+        true_deltas: `[B, R, 4]`.
+        deltas: `[B, R, C, 4]`, one refinement a class.
+
+    Reference:
+        Girshick: Fast R-CNN, ICCV 2015, equations 1 and 2.
+    """
+    num_classes = deltas.shape[2]
+    is_object = ops.logical_and(classes >= 0, classes < num_classes)
+    chosen = of_class(deltas, classes, axis=2)  # (B, R, 4)
+    error = ops.sum(smooth_l1(chosen - true_deltas), axis=-1)
+    return mean_over(ops.where(is_object, error, 0.0), classes >= 0)
+
+
+def mask_loss(classes, true_masks, logits):
+    """Returns the mean log loss over the cells of the objects' masks, that of their class only.
+
+    Args:
+        classes: `[B, R]`, 0 … C-1; any other number is no object.
+        true_masks: `[B, R, m, m]`, 0 to 1.
+        logits: `[B, R, m, m, C]`.
+
+    Reference:
+        He et al.: Mask R-CNN, ICCV 2017, section 3.
+    """
+    is_object = ops.logical_and(classes >= 0, classes < logits.shape[-1])
+    cells = log_loss(true_masks, of_class(logits, classes, axis=4))  # (B, R, m, m)
+    return mean_over(ops.mean(cells, axis=(2, 3)), is_object)
+
+
+def mask_score_loss(classes, true_iou, scores):
+    """Returns the mean squared error of the guessed IoUs, over the objects.
+
+    Args:
+        classes: `[B, R]`, 0 … C-1; any other number is no object.
+        true_iou: `[B, R]`, of the predicted mask with the true one; see `mask_iou`.
+        scores: `[B, R, C]`, one guess a class.
+
+    Reference:
+        Huang et al.: Mask Scoring R-CNN, CVPR 2019, section 3.2.
+    """
+    is_object = ops.logical_and(classes >= 0, classes < scores.shape[-1])
+    error = of_class(scores, classes, axis=2) - true_iou
+    return mean_over(error * error, is_object)
+
+
+def mask_iou(probabilities, true_masks, whole_area):
+    """Returns the IoU of each predicted mask, cut at 0.5, with the true one.
+
+    Args:
+        probabilities: `[B, R, m, m]`.
+        true_masks: `[B, R, m, m]`, 0 to 1, what of the object lies within the region.
+        whole_area: `[B, R]`, the whole object's area in cells, also what lies outside.
+
+    Returns:
+        `[B, R]`, 0 to 1. No gradient flows through it.
+
+    Reference:
+        Huang et al.: Mask Scoring R-CNN, CVPR 2019, section 3.2.
+    """
+    predicted = ops.cast(probabilities > 0.5, "float32")
+    both = ops.sum(predicted * true_masks, axis=(2, 3))
+    union = ops.sum(predicted, axis=(2, 3)) + whole_area - both
+    return ops.stop_gradient(ops.where(union > 0, both / ops.maximum(union, 1e-6), 0.0))
+
+
+def semantic_loss(label_map, logits):
+    """Returns the mean cross-entropy over the cells of a label map.
+
+    Args:
+        label_map: `[B, h, w]`; cells of another class than 0 … C-1 do not count.
+        logits: `[B, h, w, C]`.
+
+    Reference:
+        Kirillov et al.: Panoptic Feature Pyramid Networks, CVPR 2019, section 3.
+    """
+    known = ops.logical_and(label_map >= 0, label_map < logits.shape[-1])
+    return class_loss(ops.where(known, label_map, -1), logits)
+
+
+def of_class(x, classes, *, axis):
+    """Picks, for each region, the entry of its class along an axis; zeros if it has none.
+
+    Args:
+        x: `[B, R, …, C, …]`.
+        classes: `[B, R]`.
+        axis: that of the classes.
+    """
+    choice = ops.one_hot(classes, x.shape[axis], dtype=x.dtype)  # (B, R, C), zeros outside
+    shape = [1] * len(x.shape)
+    shape[0], shape[1], shape[axis] = -1, x.shape[1], x.shape[axis]
+    return ops.sum(x * ops.reshape(choice, shape), axis=axis)
