@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-jax lab lint format notebooks results bench lock clean
+.PHONY: help env book test test-jax test-rare lab lint format notebooks results bench lock clean
 
 BIN := .venv/bin
 RUN := $(BIN)/python
@@ -43,6 +43,12 @@ test-jax:  ## check models, losses and metrics on the JAX backend
 	@$(MAKE_ENV) --with jax
 	KERAS_BACKEND=jax $(RUN) -m pytest -n $(JOBS) --every $(EVERY) tests/models tests/losses \
 		tests/metrics tests/inference tests/test_distance.py tests/test_counting.py
+
+# 5,000 examples of each property, 10,000 damaged files, 20 kills: hours.
+test-rare: env  ## look for rare cases, longer than `make test` does
+	SEGLIB_FUZZ_CASES=10000 $(RUN) -m pytest -n $(JOBS) --hypothesis-profile=nightly \
+		tests/data/test_fuzz.py tests/inference tests/losses tests/metrics tests/test_callbacks.py \
+		tests/test_distance.py
 
 lab: env  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

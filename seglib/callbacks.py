@@ -1,5 +1,6 @@
 """Callbacks: watching predictions while a model trains, and resuming a killed training."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -116,6 +117,9 @@ class Resume(keras.callbacks.Callback):
 
     Raises:
         ValueError: if `data` has no epoch to set, or the state belongs to another model.
+        FloatingPointError: at the end of an epoch whose loss is no finite number; the state before
+            that epoch is kept.
+        OSError: if the state cannot be written, for example to a full disk; the one before is kept.
 
     Example:
         >>> train = pets.load("train")
@@ -134,7 +138,8 @@ class Resume(keras.callbacks.Callback):
         self.history = {}
 
     def on_train_begin(self, logs=None):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._written():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         self.model.optimizer.build(self.model.trainable_variables)
         self.model._initial_epoch = None  # what a resumed training that was interrupted left
         if self.path.exists():
@@ -155,6 +160,7 @@ class Resume(keras.callbacks.Callback):
             self.model.history.epoch = list(range(len(next(iter(self.history.values())))))
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check_loss(epoch, logs or {})
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         state = {
@@ -163,11 +169,37 @@ class Resume(keras.callbacks.Callback):
         state["epoch"] = np.array(epoch + 1)
         state["history"] = np.array(json.dumps(self.history))
         temporary = self.path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, **state)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        with self._written():
+            with open(temporary, "wb") as file:
+                np.savez(file, **state)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+
+    def _check_loss(self, epoch, logs):
+        """Stops before weights that are lost overwrite those that are not."""
+        loss = float(logs.get("loss", 0.0))
+        if not np.isfinite(loss):
+            kept = f"The state before it is kept in {self.path}. " if epoch else ""
+            raise FloatingPointError(
+                f"The loss of epoch {epoch + 1} is {loss}: a batch holds NaN, or the training "
+                f"diverged. {kept}Look for pictures or weights that are not finite, or lower the "
+                "learning rate."
+            )
+
+    @contextlib.contextmanager
+    def _written(self):
+        """Says what could not be written, and what is still there."""
+        try:
+            yield
+        except OSError as error:
+            kept = " The last whole state is still there." if self.path.exists() else ""
+            raise OSError(
+                error.errno,
+                f"The state of the training cannot be written to {self.path} "
+                f"({os.strerror(error.errno or 0)}).{kept} Free some space or pass a folder that "
+                "can be written to; the training then goes on after the last whole state.",
+            ) from error
 
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]

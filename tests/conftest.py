@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import matplotlib
 import pytest
 
@@ -20,6 +21,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # Figures are drawn in memory. Not through MPLBACKEND: a notebook's kernel must choose for itself.
 matplotlib.use("agg")
+# `make test` shows that the properties hold; the nightly run looks for the rare case:
+# pytest --hypothesis-profile=nightly. Compiling takes long at times, so there is no deadline.
+hypothesis.settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_addoption(parser):

@@ -1,16 +1,20 @@
 """Watching a training, and killing one: it must end as if it had never been killed."""
 
+import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import settings
 
 from seglib.callbacks import Resume, ShowPredictions
 from seglib.data import pipeline
@@ -28,7 +32,7 @@ SCRIPT = textwrap.dedent(
     from seglib.losses import CrossEntropy
     from seglib.metrics import MeanIoU
 
-    folder, result, kill_at = sys.argv[1], sys.argv[2], sys.argv[3]
+    folder, result, kill_at, epochs = sys.argv[1:]
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(1)
 
@@ -64,6 +68,7 @@ SCRIPT = textwrap.dedent(
     class Kill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             self.epoch = epoch
+            print("epoch", epoch, flush=True)
 
         def on_train_batch_end(self, batch, logs=None):
             if f"{self.epoch}:{batch}" == kill_at:
@@ -71,7 +76,7 @@ SCRIPT = textwrap.dedent(
 
 
     callbacks = [Resume(folder, data), Kill()]
-    history = model.fit(data, epochs=4, shuffle=False, verbose=0, callbacks=callbacks)
+    history = model.fit(data, epochs=int(epochs), shuffle=False, verbose=0, callbacks=callbacks)
     variables = [*model.variables, *model.optimizer.variables]
     np.savez(result, *[keras.ops.convert_to_numpy(v) for v in variables])
     with open(result + ".json", "w") as file:
@@ -86,11 +91,19 @@ def train(tmp_path_factory, root):
     script = tmp_path_factory.mktemp("script") / "train.py"
     script.write_text(SCRIPT)
 
-    def run(folder, result, kill_at="never"):
+    def run(folder, result, kill_at="never", epochs=4, kill_after=None):
+        """`kill_at` is an epoch and a step, `kill_after` are seconds from the first epoch on."""
         environment = os.environ | {"PYTHONPATH": str(root), "KERAS_BACKEND": "tensorflow"}
-        command = [sys.executable, str(script), str(folder), str(result), kill_at]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        return done.returncode, done.stderr
+        command = [sys.executable, str(script), str(folder), str(result), kill_at, str(epochs)]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        if kill_after is not None:
+            process.stdout.readline()
+            time.sleep(kill_after)
+            process.kill()
+        _, errors = process.communicate()
+        return process.returncode, errors
 
     return run
 
@@ -116,6 +129,23 @@ def test_a_killed_training_ends_like_one_that_was_never_killed(train, tmp_path):
     )
     assert epochs == new_epochs == [0, 1, 2, 3]
     assert history == new_history and set(history) == {"loss", "mean_iou"}
+
+
+def test_kills_at_random_moments_change_nothing(train, tmp_path):
+    """Also while the state is being written: 2 kills here, 20 in the nightly run."""
+    kills = 20 if settings.get_current_profile_name() == "nightly" else 2
+    whole, resumed = tmp_path / "whole.npz", tmp_path / "resumed.npz"
+    code, errors = train(tmp_path / "a", whole, epochs=200)
+    assert code == 0, errors
+
+    rng = random.Random(0)
+    for _ in range(kills):
+        train(tmp_path / "b", resumed, epochs=200, kill_after=rng.uniform(0.0, 0.5))
+    code, errors = train(tmp_path / "b", resumed, epochs=200)
+    assert code == 0, errors
+    with np.load(whole) as a, np.load(resumed) as b:
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
 
 
 # --- Resume in this process -------------------------------------------------------------------
@@ -194,6 +224,40 @@ def test_the_state_of_another_model_or_optimizer_is_refused(tmp_path, other):
         fit(model, tmp_path, epochs=2)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_loss_that_is_nan_stops_before_the_state_is_lost(tmp_path):
+    model = small_model()
+    fit(model, tmp_path, epochs=2)
+    before = (tmp_path / "state.npz").read_bytes()
+    model.layers[-1].bias.assign([np.nan, 0.0, 0.0])
+    data = small_data()
+    resume = Resume(tmp_path, data)
+    resume._restore = lambda: None  # go on with the broken weights, as after a bad batch
+    with pytest.raises(FloatingPointError, match=r"loss of epoch 1 is nan"):
+        model.fit(data, epochs=3, shuffle=False, verbose=0, callbacks=[resume])
+    assert (tmp_path / "state.npz").read_bytes() == before
+    assert np.isfinite(fit(small_model(), tmp_path, epochs=3).history["loss"]).all()
+
+
+def test_a_full_disk_keeps_the_last_state(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full to write to")
+    fit(small_model(), tmp_path, epochs=2)
+    before = (tmp_path / "state.npz").read_bytes()
+    (tmp_path / "state.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"cannot be written.*No space.*still there") as raised:
+        fit(small_model(), tmp_path, epochs=3)
+    assert raised.value.errno == errno.ENOSPC
+    assert (tmp_path / "state.npz").read_bytes() == before
+    (tmp_path / "state.tmp").unlink()
+    assert len(fit(small_model(), tmp_path, epochs=3).epoch) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_training(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="cannot be written to .*file/runs"):
+        fit(small_model(), tmp_path / "file" / "runs", epochs=1)
 
 
 def test_data_whose_order_cannot_be_set_is_refused(tmp_path):

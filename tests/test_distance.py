@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
@@ -79,7 +79,6 @@ def test_adversarial_masks_equal_scipys(name):
     np.testing.assert_allclose(to_numpy(distance_transform(mask)), scipys(mask), atol=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
 @given(data=st.data(), shape=st.sampled_from([(1, 6), (7, 1), (5, 8), (2, 3, 11, 4)]))
 def test_random_masks_equal_scipys(data, shape):
     number = int(np.prod(shape))

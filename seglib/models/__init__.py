@@ -19,6 +19,7 @@ from seglib.models.fcn import (
 from seglib.models.fpn import FPN
 from seglib.models.fusion import LowLevelFusion, PanopticFusion, PyramidFusion
 from seglib.models.fusion_decoder import FusionDecoder
+from seglib.models.guarded import load_model
 from seglib.models.jpu import JPU
 from seglib.models.segmentation_model import Head, SegmentationModel
 from seglib.models.small_backbone import small_backbone
@@ -53,6 +54,7 @@ __all__ = [
     "fcn32",
     "fcn8",
     "layer_costs",
+    "load_model",
     "small_backbone",
     "unet",
     "unet_original",

@@ -5,6 +5,7 @@ from keras import ops
 
 from seglib.errors import check_num_classes
 from seglib.models.backbone import backbone as build_backbone
+from seglib.models.guarded import Guarded
 from seglib.models.upsample import Upsample
 
 
@@ -153,7 +154,7 @@ class InferenceMode(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("seglib")
-class SegmentationModel(keras.Model):
+class SegmentationModel(Guarded, keras.Model):
     """A backbone, a decoder and a head as one trainable model.
 
     The backbone always runs in inference mode: its BatchNorm layers keep the statistics they were

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
@@ -161,7 +161,6 @@ def test_a_unet_with_one_window_is_the_unet():
     np.testing.assert_allclose(result, whole(model, image), atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     size=st.integers(1, 400),
     window=st.integers(2, 12),

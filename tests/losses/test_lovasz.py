@@ -8,7 +8,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
@@ -20,7 +20,6 @@ BACKEND = keras.backend.backend()
 to_numpy = keras.ops.convert_to_numpy
 
 both_methods = pytest.mark.parametrize("method", ["histogram", "sort"])
-few = settings(max_examples=15, deadline=None, derandomize=True)
 
 
 def jaccard(inside, wrong, weights):
@@ -177,7 +176,6 @@ def test_the_definition_of_the_hinge(per_image, weighted, random_pair, value):
     true=hnp.arrays("int32", (2, 3, 4), elements=st.integers(0, 2)),
     predicted=hnp.arrays("int32", (2, 3, 4), elements=st.integers(0, 2)),
 )
-@few
 def test_at_hard_predictions_it_is_the_jaccard_loss(method, value, true, predicted):
     expected = []
     for y, x in zip(true, predicted, strict=True):
@@ -214,7 +212,6 @@ error_values = st.one_of(awkward, st.floats(0.0009765625, 0.9990234375, width=32
         st.none(), hnp.arrays("float32", (1, 3, 4), elements=st.sampled_from([0.25, 1, 40]))
     ),
 )
-@few
 def test_the_bound_of_the_docstring(value, bins, labels, p, weights):
     logits = logits_of(np.minimum(p, 1 - 1e-9))
     for c in (0, 1):
@@ -323,7 +320,6 @@ unit = st.floats(0, 1, width=32)
     inside=hnp.arrays("bool", 9),
     share=unit,
 )
-@few
 def test_it_is_convex_in_the_errors(a, b, inside, share):
     mask = inside.astype("float32")
 
@@ -339,7 +335,6 @@ def test_it_is_convex_in_the_errors(a, b, inside, share):
     b=hnp.arrays("float32", (1, 2, 4, 1), elements=st.floats(-3, 3, width=32)),
     labels=hnp.arrays("int32", (1, 2, 4), elements=st.integers(0, 1)),
 )
-@few
 def test_the_hinge_is_convex_in_the_logits_and_above_the_jaccard_loss(value, a, b, labels):
     loss = LovaszHinge()
     assert value(loss, labels, (a + b) / 2) <= (

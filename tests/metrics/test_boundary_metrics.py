@@ -258,7 +258,7 @@ def test_the_quantile_is_numpys(share):
 # --- properties -------------------------------------------------------------------------------
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=settings.default.max_examples // 3)  # slow ones
 @given(seed=st.integers(0, 2**16), shift=st.integers(1, 2))
 def test_symmetry_bounds_and_the_names_of_the_classes(seed, shift):
     truth, prediction = blobs(seed, (2, 12, 12)), blobs(seed + 1, (2, 12, 12))
@@ -275,7 +275,7 @@ def test_symmetry_bounds_and_the_names_of_the_classes(seed, shift):
             assert np.isnan(score) or score <= 1
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=settings.default.max_examples // 3)  # slow ones
 @given(seed=st.integers(0, 2**16))
 def test_what_stands_at_ignored_pixels_does_not_matter(seed):
     truth, prediction = blobs(seed, (2, 12, 12)), blobs(seed + 1, (2, 12, 12))

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seglib.metrics import PanopticQuality
@@ -178,7 +178,6 @@ def test_the_counts_equal_those_of_the_sets_of_pixels(seed, things):
     assert result(metric) == pytest.approx(metric.table()["all"]["PQ"], rel=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
 def test_properties(seed):
     truth, prediction = random_pair(seed, batch=2, size=6)
