@@ -34,6 +34,12 @@ RECIPES = {
         class_weights=BORDER_WEIGHTS,
         start="unet_128",
     ),
+    "unet_256_long": Recipe(
+        "the same, longer at 256 px",
+        (Stage(epochs=18, learning_rate=6e-4, first="block_1_expand", warmup=1, image_size=256),),
+        class_weights=BORDER_WEIGHTS,
+        start="unet_128",
+    ),
 }
 
 
