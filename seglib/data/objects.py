@@ -40,14 +40,13 @@ class Cache:
     starts: np.ndarray
 
 
-def read(examples, size, max_objects, advice=""):
+def read(examples, size, max_objects):
     """Resizes pictures and their objects and keeps them.
 
     Args:
         examples: dicts of `image` uint8 `[h, w, 3]`, `masks` bool `[n, h, w]` and `classes` `[n]`.
         size: `(H, W)`.
         max_objects: of more objects than that in a picture, the largest stay.
-        advice: what an error about an empty set ends in.
 
     Returns:
         a `Cache`.
@@ -66,7 +65,7 @@ def read(examples, size, max_objects, advice=""):
         classes.append(np.asarray(example["classes"], "int32")[kept])
         counts.append(len(kept))
     if not images:
-        raise ValueError(f"There are no pictures to load. {advice}".strip())
+        raise ValueError("There are no pictures to load. Choose a larger split or set.")
     return Cache(
         images=np.stack(images),
         masks=np.concatenate(packed),
@@ -109,7 +108,18 @@ def nearest(masks, size):
     return masks[:, rows][:, :, columns]
 
 
-def build(cache, *, batch_size, max_objects, shuffle, augment, seed, min_area=1, fresh=True):
+def build(
+    cache,
+    *,
+    batch_size,
+    max_objects,
+    shuffle,
+    augment,
+    seed,
+    min_area=1,
+    paste=None,
+    fresh=True,
+):
     """Builds batches from a `Cache`.
 
     Args:
@@ -120,6 +130,7 @@ def build(cache, *, batch_size, max_objects, shuffle, augment, seed, min_area=1,
         augment: `None`, or a `seglib.data.augment.Augment`.
         seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
         min_area: objects of fewer pixels than that are left out.
+        paste: `None`, or a `seglib.data.pasting.Paste`; it comes before the augmentation.
         fresh: whether epochs differ at all.
 
     Returns:
@@ -127,7 +138,8 @@ def build(cache, *, batch_size, max_objects, shuffle, augment, seed, min_area=1,
         `epoch` is that of `pipeline.build`.
     """
     check_augment(augment)
-    _, height, width, _ = cache.images.shape
+    width = cache.images.shape[2]
+    rows = max(1, int(np.diff(cache.starts).max()))
     # Kept outside the graph, which would copy them.
     images, masks, classes, starts = (
         tf.Variable(array, trainable=False)
@@ -135,15 +147,18 @@ def build(cache, *, batch_size, max_objects, shuffle, augment, seed, min_area=1,
     )
 
     def batch(index, batch_seed):
-        slots = tf.gather(starts, index)[:, None] + tf.range(max_objects)  # (B, N)
+        slots = tf.gather(starts, index)[:, None] + tf.range(rows)  # (B, rows)
         exists = slots < tf.gather(starts, index + 1)[:, None]
         slots = tf.where(exists, slots, 0)
         shapes = unpack(masks.sparse_read(slots), width) * tf.cast(exists, "uint8")[..., None, None]
         labels = tf.where(exists, classes.sparse_read(slots), PADDING)
         pictures = images.sparse_read(index)
+        paste_seed, augment_seed = tf.unstack(tf.random.split(batch_seed, 2))
+        if paste is not None:
+            pictures, shapes, labels = paste(pictures, shapes, labels, paste_seed)
         if augment is not None:
-            pictures, shapes = transform(augment, pictures, shapes, batch_seed)
-        return pictures, targets(shapes, labels, min_area)
+            pictures, shapes = transform(augment, pictures, shapes, augment_seed)
+        return pictures, targets(shapes, labels, max_objects, min_area)
 
     return pipeline.epochs(
         batch,
@@ -192,21 +207,26 @@ def transform(augment, images, masks, seed):
     return augment.change_color(images, color_seed), tf.transpose(masks, [0, 3, 1, 2])
 
 
-def targets(masks, classes, min_area=1):
-    """Computes the boxes and puts the rows without an object last.
+def targets(masks, classes, rows, min_area=1):
+    """Computes the boxes, and puts what has no object last.
 
     Args:
-        masks: uint8 `[B, N, H, W]`, 0 or 1.
-        classes: int32 `[B, N]`, -1 in rows without an object.
+        masks: uint8 `[B, n, H, W]`, 0 or 1.
+        classes: int32 `[B, n]`, -1 where there is no object.
+        rows: number of rows `N` of the result; of more objects than that, the first stay.
         min_area: objects of fewer pixels than that are left out.
 
     Returns:
         dict of `boxes` float32 `[B, N, 4]`, `classes` int32 `[B, N]` and `masks` uint8
         `[B, N, H, W]`.
     """
+    more = max(0, rows - masks.shape[1])
+    masks = tf.pad(masks, [[0, 0], [0, more], [0, 0], [0, 0]])
+    classes = tf.pad(classes, [[0, 0], [0, more]], constant_values=PADDING)
     areas = tf.reduce_sum(tf.cast(masks, "int32"), axis=[2, 3])
     kept = (areas >= max(1, min_area)) & (classes >= 0)
     order = tf.argsort(tf.cast(kept, "int32"), axis=1, direction="DESCENDING", stable=True)
+    order = order[:, :rows]
     kept = tf.gather(kept, order, batch_dims=1)
     masks = tf.gather(masks, order, batch_dims=1) * tf.cast(kept, "uint8")[..., None, None]
     classes = tf.where(kept, tf.gather(classes, order, batch_dims=1), PADDING)
@@ -257,3 +277,9 @@ def check_augment(augment):
             f"augment is {augment!r}, expected None or a seglib.data.augment.Augment, such as "
             "augment.flip_only(): its matrix moves every object's mask with the picture."
         )
+
+
+def check_rows(max_objects):
+    """Raises unless the targets can have so many rows."""
+    if isinstance(max_objects, bool) or max_objects != int(max_objects) or max_objects < 1:
+        raise ValueError(f"max_objects is {max_objects!r}, expected a whole number of at least 1.")

@@ -9,6 +9,7 @@ after it.
 """
 
 import hashlib
+import itertools
 
 import numpy as np
 import tensorflow as tf
@@ -271,14 +272,30 @@ def examples(records, *, limit=None):
         dicts with `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]` (ids 0, 1, 2), `label` and
         `species` (int), `head_bbox` float32 `[4]` (relative ymin, xmin, ymax, xmax; zeros if
         there is none) and `file_name` (str).
+
+    Raises:
+        CorruptDataError: if a record cannot be read or decoded.
     """
-    for example in records.take(-1 if limit is None else limit):
-        image, mask = decode_example(example, None)
+    iterator = iter(records.take(-1 if limit is None else limit))
+    for index in itertools.count():
+        try:
+            example = next(iterator)
+        except StopIteration:
+            return
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            message = f"Record {index} cannot be read: {_first_line(error)}."
+            raise CorruptDataError(message) from error
+        name = example["file_name"].numpy().decode()
+        try:
+            image, mask = decode_example(example, None)
+        except tf.errors.InvalidArgumentError as error:
+            message = f"Record {index} ({name}) cannot be decoded: {_first_line(error)}."
+            raise CorruptDataError(message) from error
         yield {
             "image": image.numpy(),
             "mask": mask.numpy(),
             "label": int(example["label"]),
             "species": int(example["species"]),
             "head_bbox": example["head_bbox"].numpy(),
-            "file_name": example["file_name"].numpy().decode(),
+            "file_name": name,
         }

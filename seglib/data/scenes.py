@@ -1,24 +1,32 @@
 """Scenes: pictures of several pets, each with a box, a class and a mask of its own.
 
-The data of instance segmentation. Drawn scenes need no network: two to four cats and dogs that hide
-parts of each other, with exact masks. All sources give the same batches; `seglib.data.objects`
-builds them.
+The data of instance segmentation, from three sources that give the same batches:
+
+- drawn scenes, which need no network: cats and dogs that hide parts of each other;
+- real pets, cut out by their trimaps and pasted into each other's pictures (`pasting`);
+- `from_coco`: your own pictures, with annotations in COCO's format.
+
+`seglib.data.objects` builds the batches.
 """
 
-from seglib.data import objects, pipeline, sample
+from seglib.data import coco, objects, pasting, pipeline, sample
+from seglib.data import pets as real_pets
 
 CLASSES = ("cat", "dog")
+SOURCES = ("drawn", "pasted")
 
 TRAIN = 800
 TEST = 160
 PICTURE_SIZE = 128
 PETS = (2, 4)
 MAX_OBJECTS = 8
+MIN_AREA = 16
 
 
 def load(
     split,
     *,
+    source="drawn",
     image_size=PICTURE_SIZE,
     batch_size=8,
     max_objects=MAX_OBJECTS,
@@ -28,23 +36,31 @@ def load(
     pets=PETS,
     data_dir=None,
     validation_fraction=0.1,
+    min_area=MIN_AREA,
 ):
     """Loads a split of the scenes as batches of pictures and objects.
 
-    The scenes are drawn on first use, which takes seconds, and kept on disk.
+    Drawn scenes are drawn on first use, which takes seconds, and kept on disk. Pasted ones are
+    composed anew in each epoch of training, from the pets of the split alone.
 
     Args:
         split: `"train"`, `"validation"`, `"trainval"` (both together) or `"test"`.
-        image_size: `int` or `(H, W)` in pixels. Scenes are drawn as squares of the longer side.
+        source: `"drawn"`, or `"pasted"` for the real pets in each other's pictures.
+        image_size: `int` or `(H, W)` in pixels. Drawn scenes are squares of the longer side.
         batch_size: pictures per batch; the last batch may be smaller.
         max_objects: rows `N` of the targets.
-        augment: `None` or a `seglib.data.augment.Augment`, such as `augment.flip_only()`; it runs
-            after the cache, anew in each epoch, on picture and masks; boxes follow the masks.
+        augment: `None` or a `seglib.data.augment.Augment`, such as `augment.flip_only()` or
+            `augment.standard()`; it runs after the cache, on picture and masks; the boxes are
+            computed afterwards, from the masks.
         shuffle: `None` shuffles `"train"` and `"trainval"` only.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
-        pets: `(fewest, most)` pets in a scene.
-        data_dir: what `prepare` returned; by default the standard set, drawn if need be.
+        seed: order, pasting and augmentation of epoch *e* are pure functions of `(seed, e)`; of
+            `"validation"` and `"test"`, each epoch is the same.
+        pets: `(fewest, most)` pets in a scene. A pasted scene may have fewer, where no more fit,
+            and only pictures with room for more pets become scenes.
+        data_dir: for drawn scenes what `prepare` returned, by default the standard set, drawn if
+            need be; for pasted ones TFDS's directory, as in `seglib.data.pets.load`.
         validation_fraction: share of trainval that is kept for validation.
+        min_area: pets of fewer visible pixels than that are left out of the targets.
 
     Returns:
         `tf.data.Dataset` of `(images, targets)`: uint8 `[B, H, W, 3]` with values 0 to 255, and a
@@ -55,11 +71,12 @@ def load(
         - `"classes"`: int32 `[B, N]`, 0 cat, 1 dog, -1 in rows without an object;
         - `"masks"`: uint8 `[B, N, H, W]`, 1 where the pet is seen; no two share a pixel.
 
-        Rows without an object come last and are zero. One iteration is one epoch.
+        Rows without an object come last, their boxes and masks are 0. One iteration is one epoch;
+        the attribute `epoch` is that of `seglib.data.pipeline.build`.
 
     Raises:
-        ValueError: for an unknown split, or sizes and numbers that make no sense.
-        FileNotFoundError: if `data_dir` holds no drawn pets.
+        ValueError: for an unknown split or source, or sizes and numbers that make no sense.
+        FileNotFoundError: if `data_dir` holds no pets.
         seglib.data.pipeline.CorruptDataError: if a record cannot be read or decoded.
 
     Example:
@@ -67,59 +84,132 @@ def load(
         >>> model.fit(train, epochs=20)
     """
     size = pipeline.as_size(image_size)
-    check_pets(pets, max_objects)
-    found = examples(
-        split,
-        image_size=size,
-        pets=pets,
-        data_dir=data_dir,
-        validation_fraction=validation_fraction,
-    )
+    training = split in ("train", "trainval")
+    cache, paste, _ = _read(split, source, size, max_objects, pets, data_dir, validation_fraction)
     return objects.build(
-        objects.read(found, size, max_objects, "Choose a larger split or set."),
+        cache,
         batch_size=batch_size,
         max_objects=max_objects,
-        shuffle=split in ("train", "trainval") if shuffle is None else shuffle,
+        shuffle=training if shuffle is None else shuffle,
         augment=augment,
         seed=seed,
+        min_area=min_area,
+        paste=paste,
+        fresh=training,
     )
 
 
 def examples(
     split,
     *,
+    source="drawn",
     image_size=PICTURE_SIZE,
+    seed=0,
     pets=PETS,
     data_dir=None,
     validation_fraction=0.1,
+    min_area=MIN_AREA,
     limit=None,
 ):
-    """Yields the scenes of a split one by one, for evaluation.
+    """Yields the scenes of a split one by one, in a fixed order, for evaluation.
 
     Args:
         split: as in `load`; so are the others.
+        seed: decides what is pasted where; the scenes are those of `load`'s first epoch.
         limit: how many, or `None` for all.
 
     Yields:
         dicts with `image` uint8 `[H, W, 3]`, `boxes` float32 `[n, 4]`, `classes` int64 `[n]`,
-        `masks` bool `[n, H, W]` and `file_name`: the truth as
+        `masks` bool `[n, H, W]`, back to front, and `file_name`: the truth as
         `seglib.metrics.COCOAveragePrecision` takes it.
+
+    Example:
+        >>> for truth in scenes.examples("test"):
+        ...     (detection,) = model.detect([truth["image"]])
+        ...     metric.update_state(truth, detection)
+    """
+    rows = max(MAX_OBJECTS, pets[1])
+    cache, paste, names = _read(
+        split, source, pipeline.as_size(image_size), rows, pets, data_dir, validation_fraction
+    )
+    batches = objects.build(
+        cache,
+        batch_size=8,
+        max_objects=rows,
+        shuffle=False,
+        augment=None,
+        seed=seed,
+        min_area=min_area,
+        paste=paste,
+    )
+    rows = batches.unbatch().take(-1 if limit is None else limit).as_numpy_iterator()
+    for (image, targets), name in zip(rows, names, strict=False):
+        yield {**objects.as_example(image, targets), "file_name": name}
+
+
+def from_coco(
+    annotations,
+    images_folder,
+    *,
+    image_size=128,
+    batch_size=8,
+    max_objects=20,
+    augment=None,
+    shuffle=True,
+    seed=0,
+    classes=None,
+    on_error="raise",
+    min_area=MIN_AREA,
+):
+    """Loads pictures and objects that a COCO JSON file describes, as the batches of `load`.
+
+    Pictures keep their proportions; what that leaves free is gray. Regions with `iscrowd: 1` are
+    left out, and so are the categories not in use: their pixels are background.
+
+    Args:
+        annotations: path of the JSON file, or what it holds as a dict.
+        images_folder: folder that the `file_name`s in the JSON start from.
+        image_size: as in `load`; so are the others.
+        max_objects: rows `N` of the targets; of more objects in a picture, the largest stay.
+        shuffle: whether each epoch has an order of its own; `False` keeps the file's order.
+        classes: names of the categories to use, in the order of their class ids, which count from
+            0; by default all, in the order of their category ids. `class_names` gives them.
+        on_error: `"raise"`, or `"skip"` to leave out the pictures that cannot be used;
+            `seglib.data.coco.verify` says which those are.
+
+    Returns:
+        `tf.data.Dataset` of `(images, targets)` as in `load`. Masks may overlap where the
+        annotations do.
+
+    Raises:
+        ValueError: if the JSON contradicts itself or its pictures, or cannot be drawn; the message
+            names the file and the id of the annotation. Pictures that are missing or damaged raise
+            `seglib.data.pairs.BadPairError`, which is a `ValueError`, too.
+        FileNotFoundError: if there is no such JSON file.
+
+    Example:
+        >>> train = scenes.from_coco("train.json", "images", image_size=256)
+        >>> names = scenes.class_names("train.json")
     """
     size = pipeline.as_size(image_size)
-    if data_dir is None:
-        data_dir = prepare(size=max(size), pets=pets)
-    found = sample.examples(
-        split, data_dir=data_dir, validation_fraction=validation_fraction, limit=limit
+    objects.check_rows(max_objects)
+    found = coco.examples(
+        annotations, images_folder, classes=classes, background=None, on_error=on_error
     )
-    for example in found:
-        image, masks = objects.letterbox(example["image"], example["instances"], size)
-        yield {
-            "image": image,
-            "boxes": objects.boxes_of(masks).numpy(),
-            "classes": example["instance_species"],
-            "masks": masks,
-            "file_name": example["file_name"],
-        }
+    return objects.build(
+        objects.read(map(_without_crowds, found), size, max_objects),
+        batch_size=batch_size,
+        max_objects=max_objects,
+        shuffle=shuffle,
+        augment=augment,
+        seed=seed,
+        min_area=min_area,
+    )
+
+
+def class_names(annotations, *, classes=None):
+    """Returns the names of the classes that `from_coco` gives, as a tuple by class id."""
+    return coco.class_names(annotations, classes=classes, background=None)
 
 
 def prepare(
@@ -143,11 +233,50 @@ def prepare(
     )
 
 
-def check_pets(pets, max_objects):
-    """Raises unless every pet of a scene finds a row."""
+def _read(split, source, size, max_objects, pets, data_dir, validation_fraction):
+    """Returns the pictures as a `Cache`, a `Paste` or `None`, and the names of the files."""
+    _check(source, pets, max_objects)
+    if source == "pasted":
+        found = real_pets.examples(
+            split, data_dir=data_dir, validation_fraction=validation_fraction
+        )
+        cache, names, cut_outs = pasting.read(found, size)
+        return cache, pasting.Paste(cut_outs, pets), names
+    found = sample.examples(
+        split,
+        data_dir=prepare(size=max(size), pets=pets) if data_dir is None else data_dir,
+        validation_fraction=validation_fraction,
+    )
+    names = []
+    return objects.read(map(_as_objects, _noting(found, names)), size, max_objects), None, names
+
+
+def _noting(found, names):
+    """Passes examples on and keeps their names."""
+    for example in found:
+        names.append(example["file_name"])
+        yield example
+
+
+def _as_objects(example):
+    return {**example, "masks": example["instances"], "classes": example["instance_species"]}
+
+
+def _without_crowds(example):
+    single = example["iscrowd"] == 0
+    return {**example, "masks": example["masks"][single], "classes": example["classes"][single]}
+
+
+def _check(source, pets, max_objects):
+    if source not in SOURCES:
+        raise ValueError(
+            f"source is {source!r}, expected one of {', '.join(map(repr, SOURCES))}. Sets in "
+            "COCO's format are loaded by from_coco."
+        )
+    objects.check_rows(max_objects)
     fewest, most = pets
     if not 1 <= fewest <= most <= max_objects:
         raise ValueError(
             f"pets is {pets} and max_objects {max_objects}, expected (fewest, most) with "
-            "1 <= fewest <= most <= max_objects."
+            "1 <= fewest <= most <= max_objects, so that every pet finds a row."
         )
