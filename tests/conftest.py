@@ -57,6 +57,16 @@ def pytest_unconfigure(config):
         del os.environ[CACHE]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def give_memory_back():
+    """JAX keeps what it compiled for as long as the process lives: gigabytes after some files."""
+    yield
+    if os.environ["KERAS_BACKEND"] == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def root():
     """The root of the repository."""
