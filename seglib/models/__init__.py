@@ -21,6 +21,7 @@ from seglib.models.fusion import LowLevelFusion, PanopticFusion, PyramidFusion
 from seglib.models.fusion_decoder import FusionDecoder
 from seglib.models.guarded import load_model
 from seglib.models.jpu import JPU
+from seglib.models.mask_rcnn import MaskRCNN, MaskRCNNConfig, mask_rcnn
 from seglib.models.segmentation_model import Head, SegmentationModel
 from seglib.models.small_backbone import small_backbone
 from seglib.models.unet import TutorialDecoder, UNetDecoder, unet
@@ -38,6 +39,8 @@ __all__ = [
     "LayerCost",
     "LearnedUpsample",
     "LowLevelFusion",
+    "MaskRCNN",
+    "MaskRCNNConfig",
     "PanopticFusion",
     "PartCost",
     "PyramidFusion",
@@ -54,6 +57,7 @@ __all__ = [
     "fcn32",
     "fcn8",
     "layer_costs",
+    "mask_rcnn",
     "load_model",
     "small_backbone",
     "unet",

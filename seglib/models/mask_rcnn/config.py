@@ -58,7 +58,8 @@ class MaskRCNNConfig:
     alpha: float = setting(1.0, "its width, as a factor; for 'mobilenet_v2' and 'small'")
     freeze_backbone: bool | None = setting(None, "keep it as it is; None: if it is pretrained")
     fpn_filters: int = setting(256, "channels of each level of the pyramid")
-    levels: tuple[str, ...] = setting(LEVELS, "levels of the pyramid, from fine to coarse")
+    rpn_levels: tuple[str, ...] = setting(LEVELS, "its levels that have anchors, fine to coarse")
+    roi_levels: tuple[str, ...] = setting(LEVELS[:4], "its levels that RoIs are read from")
 
     # --- anchors and the region proposal network
     anchor_sizes: tuple[float, ...] = setting(
@@ -139,9 +140,13 @@ class MaskRCNNConfig:
             "backbone": "small",
             "weights": None,
             "fpn_filters": 64,
-            "levels": ("P2", "P3", "P4", "P5"),
-            "anchor_sizes": (16, 32, 64, 96),
+            "rpn_levels": ("P3", "P4", "P5"),
+            "roi_levels": ("P2", "P3", "P4"),
+            "anchor_sizes": (44, 64, 96),
+            "anchor_ratios": (0.6, 1.0, 1.7),
             "rpn_filters": 64,
+            "rpn_positive_iou": 0.6,
+            "rpn_negative_iou": 0.4,
             "rpn_samples": 64,
             "pre_nms_top_k_train": 64,
             "pre_nms_top_k_predict": 64,
@@ -164,14 +169,15 @@ class MaskRCNNConfig:
         return cls(**(values | changes))
 
     @property
+    def levels(self):
+        """The levels of the pyramid that are used at all, from fine to coarse."""
+        used = {*self.rpn_levels, *self.roi_levels}
+        return tuple(level for level in LEVELS if level in used)
+
+    @property
     def strides(self):
         """Pixels a cell of each level, `{"P2": 4, …}`."""
         return {level: 2 ** int(level[1:]) for level in self.levels}
-
-    @property
-    def roi_levels(self):
-        """The levels that RoIs are read from: all but P6, which exists for large anchors only."""
-        return tuple(level for level in self.levels if level != "P6")
 
     @property
     def positive_rois(self):
@@ -298,20 +304,25 @@ def check_sizes(config):
             f"image_size is {config.image_size}, expected (height, width), multiples of 32: the "
             "backbone halves the picture five times."
         )
-    known = ", ".join(LEVELS)
-    first = (
-        LEVELS.index(config.levels[0]) if config.levels[:1] and config.levels[0] in LEVELS else 5
-    )
-    if not config.levels or config.levels != LEVELS[first : first + len(config.levels)]:
+    for name in ("rpn_levels", "roi_levels"):
+        levels = getattr(config, name)
+        first = LEVELS.index(levels[0]) if levels and levels[0] in LEVELS else 0
+        if not levels or levels != LEVELS[first : first + len(levels)]:
+            raise ValueError(
+                f"{name} is {levels!r}, expected neighbors out of {', '.join(LEVELS)}, from fine "
+                "to coarse."
+            )
+    if config.levels != LEVELS[LEVELS.index(config.levels[0]) :][: len(config.levels)] or (
+        config.levels[-1] not in ("P5", "P6")
+    ):
         raise ValueError(
-            f"levels is {config.levels}, expected neighbors out of {known}, from fine to coarse."
+            f"rpn_levels and roi_levels are together {', '.join(config.levels)}, expected levels "
+            "without a gap up to P5 or P6: each level of the pyramid has weights that must learn."
         )
-    if config.levels == ("P6",):
-        raise ValueError("levels is ('P6',), expected one more: no RoI is read from P6.")
-    if len(config.anchor_sizes) != len(config.levels):
+    if len(config.anchor_sizes) != len(config.rpn_levels):
         raise ValueError(
             f"anchor_sizes has {len(config.anchor_sizes)} entries, expected one for each of the "
-            f"{len(config.levels)} levels {', '.join(config.levels)}."
+            f"{len(config.rpn_levels)} rpn_levels, {', '.join(config.rpn_levels)}."
         )
     if not config.anchor_ratios:
         raise ValueError("anchor_ratios is empty, expected at least one height / width.")

@@ -106,7 +106,7 @@ class MaskRCNN(keras.Model):
         self.anchors = anchors_per_level(
             height,
             width,
-            strides=tuple(config.strides.values()),
+            strides=tuple(config.strides[level] for level in config.rpn_levels),
             sizes=config.anchor_sizes,
             ratios=config.anchor_ratios,
         )
@@ -128,7 +128,7 @@ class MaskRCNN(keras.Model):
         self.fpn.build(levels)
         levels = self.fpn.compute_output_shape(levels)
         levels = {level: levels[level] for level in self.config.levels}
-        self.rpn.build(levels)
+        self.rpn.build({level: levels[level] for level in self.config.rpn_levels})
         filters, pool = self.config.fpn_filters, self.config.mask_pool_size
         self.box_head.build((None, None, *[self.config.box_pool_size] * 2, filters))
         self.mask_head.build((None, None, pool, pool, filters))
@@ -199,7 +199,7 @@ class MaskRCNN(keras.Model):
     def first_stage(self, images, training=False):
         """Returns a dict of `features`, `objectness` and `deltas`."""
         features = self.features(images, training=training)
-        objectness, deltas = self.rpn(features)
+        objectness, deltas = self.rpn({level: features[level] for level in self.config.rpn_levels})
         return {"features": features, "objectness": objectness, "deltas": deltas}
 
     def call(self, images, training=False):
@@ -287,7 +287,7 @@ class MaskRCNN(keras.Model):
     def semantic_loss(self, features, targets, training):
         """Returns the loss of the semantic head, on every fourth pixel."""
         logits = self.semantic_head(features, training=training)
-        stride = self.config.strides[self.config.levels[0]]
+        stride = self.config.strides[self.config.roi_levels[0]]
         if "semantic" in targets:
             label_map = targets["semantic"][:, stride // 2 :: stride, stride // 2 :: stride]
         else:
