@@ -7,6 +7,7 @@ from seglib.metrics.boundary import (
     HausdorffDistance,
 )
 from seglib.metrics.coco import COCOAveragePrecision
+from seglib.metrics.compare import Difference, compare
 from seglib.metrics.confusion import (
     ClassIoU,
     DiceScore,
@@ -24,11 +25,13 @@ __all__ = [
     "COCOAveragePrecision",
     "ClassIoU",
     "DiceScore",
+    "Difference",
     "HausdorffDistance",
     "MeanIoU",
     "PanopticQuality",
     "PixelAccuracy",
     "Report",
+    "compare",
     "confusion_matrix",
     "report",
 ]
