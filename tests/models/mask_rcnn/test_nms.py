@@ -1,5 +1,7 @@
 """Non-maximum suppression against a NumPy loop and TensorFlow's; runs on any backend."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -12,14 +14,25 @@ from seglib.models.mask_rcnn.nms import BLOCK, non_max_suppression
 to_numpy = keras.ops.convert_to_numpy
 
 
+@functools.cache
+def suppression(max_output, iou_threshold):
+    """The function with these options; on JAX compiled, once for each shape."""
+    function = functools.partial(
+        non_max_suppression, max_output=max_output, iou_threshold=iou_threshold
+    )
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
 def picked(boxes, scores, *, max_output=None, iou_threshold=0.5, **options):
     """The places that one picture's boxes come out at."""
     boxes, scores = np.float32(boxes)[None], np.float32(scores)[None]
     options = {name: np.asarray(value)[None] for name, value in options.items()}
     max_output = max_output or boxes.shape[1]
-    indices, valid = non_max_suppression(
-        boxes, scores, max_output=max_output, iou_threshold=iou_threshold, **options
-    )
+    indices, valid = suppression(max_output, iou_threshold)(boxes, scores, **options)
     indices, valid = to_numpy(indices), to_numpy(valid)
     assert indices.shape == valid.shape == (1, max_output)
     assert indices.dtype == np.int32 and valid.dtype == bool
@@ -58,8 +71,8 @@ def draw(seed, number, side=20, ties=True):
 
 @given(
     st.integers(0, 2**32 - 1),
-    st.integers(1, 40),
-    st.sampled_from([0.0, 0.25, 0.5, 0.7, 1.0]),
+    st.sampled_from([1, 40]),
+    st.sampled_from([0.0, 0.3, 0.5, 1.0]),
     st.sampled_from([1, 3]),
     st.booleans(),
 )
@@ -146,9 +159,7 @@ def test_pictures_do_not_mix():
     drawn = [draw(seed, 150, side=30) for seed in range(3)]
     boxes, scores = (np.stack(x) for x in zip(*drawn, strict=True))
     valid = np.arange(150) < np.array([[150], [0], [40]])
-    indices, there = non_max_suppression(
-        boxes, scores, max_output=150, iou_threshold=0.3, valid=valid
-    )
+    indices, there = suppression(150, 0.3)(boxes, scores, valid=valid)
     for k in range(3):
         alone = picked(*drawn[k], valid=valid[k], iou_threshold=0.3)
         assert to_numpy(indices)[k][to_numpy(there)[k]].tolist() == alone

@@ -189,8 +189,8 @@ def test_gradient(way):
     levels = {name: x for name, x in draw_levels(rng, 32, 1, 1).items() if name < "P4"}
     boxes = draw_boxes(rng, 1, 6, 20, 30)
     weights = rng.normal(size=(1, 6, 2, 2, 1)).astype("float32")
-    options = {"size": 2, "canonical_size": 24}
-    assert len(np.unique(to_numpy(level_of(boxes, finest=2, coarsest=3, canonical_size=24)))) == 2
+    options = {"size": 2, "canonical_size": 16}
+    assert len(np.unique(to_numpy(level_of(boxes, finest=2, coarsest=3, canonical_size=16)))) == 2
     found = gradient_of(levels, boxes, weights, **options)
     for name, x in levels.items():
         for at in np.ndindex(x.shape):
