@@ -78,7 +78,9 @@ def load(
 def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
     """Yields the records of a split at full size; see `seglib.data.pipeline.examples`."""
     return pipeline.examples(
-        records(split, data_dir=data_dir, validation_fraction=validation_fraction), limit=limit
+        records(split, data_dir=data_dir, validation_fraction=validation_fraction),
+        limit=limit,
+        advice=ADVICE,
     )
 
 

@@ -261,12 +261,13 @@ def fingerprint(*splits):
     return digest.hexdigest()[:16]
 
 
-def examples(records, *, limit=None):
+def examples(records, *, limit=None, advice=""):
     """Yields decoded records at their own size as dicts of NumPy values.
 
     Args:
         records: `tf.data.Dataset` of undecoded TFDS examples.
         limit: how many, or `None` for all.
+        advice: as in `build`.
 
     Yields:
         dicts with `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]` (ids 0, 1, 2), `label` and
@@ -283,14 +284,14 @@ def examples(records, *, limit=None):
         except StopIteration:
             return
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            message = f"Record {index} cannot be read: {_first_line(error)}."
-            raise CorruptDataError(message) from error
+            message = f"Record {index} cannot be read: {_first_line(error)}. {advice}"
+            raise CorruptDataError(message.strip()) from error
         name = example["file_name"].numpy().decode()
         try:
             image, mask = decode_example(example, None)
         except tf.errors.InvalidArgumentError as error:
-            message = f"Record {index} ({name}) cannot be decoded: {_first_line(error)}."
-            raise CorruptDataError(message) from error
+            message = f"Record {index} ({name}) cannot be decoded: {_first_line(error)}. {advice}"
+            raise CorruptDataError(message.strip()) from error
         yield {
             "image": image.numpy(),
             "mask": mask.numpy(),

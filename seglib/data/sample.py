@@ -104,7 +104,8 @@ def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
     found = records(
         split, data_dir=data_dir, validation_fraction=validation_fraction, instances=True
     )
-    for example, record in zip(pipeline.examples(found, limit=limit), found, strict=False):
+    decoded = pipeline.examples(found, limit=limit, advice=ADVICE)
+    for example, record in zip(decoded, found, strict=False):
         instances = record["instances"]
         example["instances"] = instances["mask"].numpy()[..., 0] > 0
         example["boxes"] = instances["bbox"].numpy()
