@@ -118,6 +118,10 @@ class Experiment:
         metrics: further metrics, made anew for each run; their results stand under their names.
         sharpened: makes, of a trained model, its recipe and the pictures' size, further models by
             name. The mean IoU, border IoU and `metrics` of each stand under `sharpened`.
+        score: scores a trained model of a recipe and a size in another way than by its mean IoU,
+            `metrics` and `sharpened`; the first number is printed.
+        task: what the file says was to be done.
+        code: files and folders that a trained model depends on.
         keep_weights: whether the weights of a finished run are kept in `runs/`.
     """
 
@@ -128,6 +132,9 @@ class Experiment:
     data: Callable[[Recipe, Stage, int], tf.data.Dataset] = all_pictures
     metrics: Callable[[], list[keras.metrics.Metric]] = list
     sharpened: Callable[[keras.Model, Recipe, int], Mapping[str, keras.Model]] | None = None
+    score: Callable[[keras.Model, Recipe, int], dict] | None = None
+    task: str = "three classes of pixels on the Oxford-IIIT Pets"
+    code: tuple[str, ...] = CODE
     keep_weights: bool = True
 
     def weights_path(self, name, seed):
@@ -163,7 +170,7 @@ def main(experiment, description):
     parser.add_argument("--stale", action="store_true", help="train runs of other code again")
     arguments = parser.parse_args()
     data = describe_data()
-    code = fingerprint_of_code(*CODE)
+    code = fingerprint_of_code(*experiment.code)
     for old in finished(experiment, data):
         if old.get("code", code) != code:
             print(
@@ -243,7 +250,7 @@ def save(experiment, data, runs):
     """Writes the results file; runs stay in the order of the recipes."""
     order = list(experiment.recipes)
     result = {
-        "task": "three classes of pixels on the Oxford-IIIT Pets",
+        "task": getattr(experiment, "task", Experiment.task),
         "data": data,
         "device": results.device(),
         "versions": results.versions(),
@@ -276,6 +283,11 @@ def run(experiment, name, seed, runs):
         model.save_weights(experiment.weights_path(name, seed))
     for folder in states:
         shutil.rmtree(folder)
+    if experiment.score is None:
+        found = score(model, size, experiment.metrics())
+        found |= score_sharpened(experiment, model, recipe, size)
+    else:
+        found = experiment.score(model, recipe, size)
     entry = {
         "recipe": name,
         "title": recipe.title,
@@ -285,13 +297,14 @@ def run(experiment, name, seed, runs):
         "train_seconds": round(wall, 1),
         "cpu_seconds": round(cpu, 1),
         "parameters": model.count_params(),
-        **score(model, size, experiment.metrics()),
-        **score_sharpened(experiment, model, recipe, size),
+        **found,
         "curves": {"loss": losses},
         "settings": experiment.settings(name),
-        "code": fingerprint_of_code(*CODE),
+        "code": fingerprint_of_code(*experiment.code),
     }
-    print(f"{name}, seed {seed}: mean IoU {entry['mean_iou']:.4f} after {wall:.0f} s", flush=True)
+    headline = "mean_iou" if experiment.score is None else next(iter(found))
+    what = headline.replace("_", " ")
+    print(f"{name}, seed {seed}: {what} {found[headline]:.4f} after {wall:.0f} s", flush=True)
     return entry
 
 

@@ -106,8 +106,9 @@ def markdown_table(result: dict) -> str:
 
     What was done to the predictions after the training (`sharpened`) stands in a second table.
 
-    Runs that say `against` which recipe they are to be compared get the table of `differences`, and
-    runs whose predictions were timed that of `seglib.leaderboard`.
+    Runs that say `against` which recipe they are to be compared get the table of `differences`,
+    runs whose predictions were timed that of `seglib.leaderboard`, and runs that detect objects one
+    of average precision.
 
     Args:
         result: the result, as `load` returns it.
@@ -123,6 +124,8 @@ def markdown_table(result: dict) -> str:
         return _table_of_differences(result)
     if "milliseconds" in result["runs"][0]:
         return _leaderboard(result)
+    if "mask_ap" in result["runs"][0]:
+        return _table_of_detections(result)
     classes = list(result["runs"][0]["iou"])
     more = {k: v for k, v in MORE_SCORES.items() if all(k in run for run in result["runs"])}
     header = ["Recipe", "Pixels", "Seeds", "Mean IoU", *more.values()]
@@ -155,6 +158,30 @@ def _table_of_sharpened(result: dict) -> list[str]:
     header += ["Boundary F1", "Processor time a picture"]
     marks = [":---", ":---", *["---:"] * (len(header) - 2)]
     return ["", *map(_row, [header, marks, *rows])]
+
+
+def _table_of_detections(result: dict) -> str:
+    """Returns a row for each recipe, and one more where the scores leave the masks' quality out."""
+    scores = {
+        f"{kind}_{key}": f"{kind.title()} {key.upper()}"
+        for kind in ("mask", "box")
+        for key in ("ap", "ap50", "ap75")
+    }
+    header = ["Recipe", "Pixels", "Seeds", *scores.values(), "Training", "Processor time"]
+    header.append("Parameters")
+    lines = [_row(header), _row([":---", *["---:"] * (len(header) - 1)])]
+    for runs in _grouped(result["runs"]):
+        first = runs[0]
+        ways = [(first["title"], runs)]
+        if all("class_scores_alone" in run for run in runs):
+            title = f"{first['title']}, class scores alone"
+            ways.append((title, [run["class_scores_alone"] for run in runs]))
+        for title, found in ways:
+            cells = [title, str(first["image_size"]), str(len(runs))]
+            cells += [_mean_and_spread([one[score] for one in found]) for score in scores]
+            cells += _costs(runs)
+            lines.append(_row(cells))
+    return "\n".join([*lines, "", provenance(result)])
 
 
 def differences(result: dict) -> list[dict]:
@@ -368,23 +395,27 @@ def _grouped(runs: list[dict]) -> list[list[dict]]:
 
 
 def _cells(runs: list[dict], classes: list[str], more: dict[str, str]) -> list[str]:
-    def mean(values) -> float:
-        return statistics.fmean(values)
-
-    def with_spread(score: str) -> str:
-        values = [run[score] for run in runs]
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        return f"{mean(values):.3f}{spread}"
-
+    mean = statistics.fmean
     return [
         runs[0]["title"],
         str(runs[0]["image_size"]),
         str(len(runs)),
-        *(with_spread(score) for score in ("mean_iou", *more)),
+        *(_mean_and_spread([run[score] for run in runs]) for score in ("mean_iou", *more)),
         *(f"{mean(run['iou'][name] for run in runs):.3f}" for name in classes),
         f"{mean(run['pixel_accuracy'] for run in runs):.3f}",
-        _duration(mean(run["train_seconds"] for run in runs)),
-        _duration(mean(run["cpu_seconds"] for run in runs)),
+        *_costs(runs),
+    ]
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{spread}"
+
+
+def _costs(runs: list[dict]) -> list[str]:
+    return [
+        _duration(statistics.fmean(run["train_seconds"] for run in runs)),
+        _duration(statistics.fmean(run["cpu_seconds"] for run in runs)),
         f"{runs[0]['parameters'] / 1e6:.2f} M",
     ]
 

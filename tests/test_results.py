@@ -105,6 +105,30 @@ def test_what_was_done_after_the_training_has_a_table_of_its_own():
     }
 
 
+def test_detections_have_a_table_of_average_precision():
+    def precision(mask_ap):
+        keys = [f"{kind}_{key}" for kind in ("mask", "box") for key in ("ap", "ap50", "ap75")]
+        return dict(zip(keys, (mask_ap, 0.8, 0.5, 0.55, 0.85, 0.6), strict=True))
+
+    plain = run("plain") | precision(0.4)
+    scored = [
+        run("scored", seed=seed) | precision(ap) | {"class_scores_alone": precision(ap - 0.02)}
+        for seed, ap in enumerate((0.45, 0.47))
+    ]
+    header, _, *found = rows(results.markdown_table(result(plain, *scored)))
+    assert header[:6] == ["Recipe", "Pixels", "Seeds", "Mask AP", "Mask AP50", "Mask AP75"]
+    first, *others = (dict(zip(header, row, strict=True)) for row in found)
+    assert (first["Recipe"], first["Mask AP"], first["Box AP75"]) == (
+        "The plain one",
+        "0.400",
+        "0.600",
+    )
+    assert first["Processor time"] == "18 min 35 s"
+    # By hand: 0.46 and 0.44; the squares are twice 0.0001, over 1, and its root 0.014.
+    assert [row["Mask AP"] for row in others] == ["0.460 ± 0.014", "0.440 ± 0.014"]
+    assert others[1]["Recipe"] == "The scored one, class scores alone"
+
+
 def test_recipes_and_sizes_have_their_own_rows_in_the_order_of_the_file():
     runs = [run("b"), run("a"), run("b", image_size=256), run("a", seed=1)]
     _, _, *body = rows(results.markdown_table(result(*runs)))

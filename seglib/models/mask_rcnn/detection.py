@@ -77,7 +77,7 @@ def at_full_size(found, fit):
 
     Returns:
         A dict of `boxes` `[n, 4]`, `classes` `[n]`, `scores` `[n]` and `masks` `[n, H, W]` (bool),
-        in the picture's own pixels, sorted by score.
+        in the picture's own pixels, sorted by score; and `class_scores`, if they were there.
     """
     height, width = fit.size
     boxes = fit.back(found["boxes"])
@@ -85,9 +85,10 @@ def at_full_size(found, fit):
     # What was found in the gray beside the picture is no object of it.
     inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
     chosen = (found["classes"] >= 0) & inside
+    scores = {name: x[chosen].astype(np.float32) for name, x in found.items() if "scores" in name}
     return {
         "boxes": cut[chosen],
         "classes": found["classes"][chosen].astype(np.int32),
-        "scores": found["scores"][chosen].astype(np.float32),
+        **scores,
         "masks": paste(found["masks"][chosen], boxes[chosen], height, width),
     }

@@ -6,6 +6,7 @@ from keras import ops
 
 from seglib.models.backbone import backbone as build_backbone
 from seglib.models.fpn import FPN
+from seglib.models.guarded import Guarded
 from seglib.models.mask_rcnn import losses
 from seglib.models.mask_rcnn.anchors import anchors_per_level
 from seglib.models.mask_rcnn.boxes import area
@@ -20,7 +21,7 @@ from seglib.models.mask_rcnn.targets import anchor_targets, roi_targets, semanti
 
 
 @keras.saving.register_keras_serializable("seglib")
-class MaskRCNN(keras.Model):
+class MaskRCNN(Guarded, keras.Model):
     """A Mask R-CNN that trains with plain `compile` and `fit` and detects with `detect`.
 
     In two stages: the region proposal network finds boxes that may hold an object; three heads then
@@ -39,8 +40,9 @@ class MaskRCNN(keras.Model):
     Shape:
         Images `[B, H, W, 3]`, values 0 to 255, H and W being `config.image_size`, to a dict of
         `boxes` `[B, D, 4]`, `classes` `[B, D]`, `scores` `[B, D]` and `masks` `[B, D, m, m]`
-        (probabilities), D being `max_detections`; rows without a detection have class -1. With a
-        semantic head also `semantic`, logits `[B, H/4, W/4, S]`.
+        (probabilities), D being `max_detections`; rows without a detection have class -1. With
+        mask scoring also `class_scores`, of which and the masks' scores `scores` are the products;
+        with a semantic head `semantic`, logits `[B, H/4, W/4, S]`.
 
         Training data: `(images, targets)`, targets a dict of `boxes` `[B, N, 4]`, `classes`
         `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`; optionally `semantic`
@@ -193,6 +195,7 @@ class MaskRCNN(keras.Model):
             return found
         quality = self.mask_score_head([regions, found["masks"]])
         quality = losses.of_class(quality, found["classes"], axis=2)
+        found["class_scores"] = found["scores"]
         found["scores"] = found["scores"] * ops.clip(quality, 0.0, 1.0)
         return sort(found)
 
@@ -315,7 +318,8 @@ class MaskRCNN(keras.Model):
         Returns:
             For each picture a dict of NumPy arrays, sorted by score: `boxes` `[n, 4]`, (y1, x1, y2,
             x2) in the picture's own pixels, `classes` `[n]`, `scores` `[n]` and `masks`
-            `[n, H, W]`, bool. A list of them, or one for a single picture.
+            `[n, H, W]`, bool; with mask scoring also `class_scores`, without the mask's part. A
+            list of them, or one for a single picture.
 
         Raises:
             ValueError: if something is no picture.
@@ -333,7 +337,7 @@ class MaskRCNN(keras.Model):
             batch = np.pad(batch, ((0, count - len(batch)), (0, 0), (0, 0), (0, 0)))
             output = self.predict_on_batch(batch)
             for row, (_, fit) in enumerate(fitted):
-                parts = {name: output[name][row] for name in PARTS}
+                parts = {name: x[row] for name, x in output.items() if name != "semantic"}
                 found.append(above(at_full_size(parts, fit), min_score))
         return found[0] if single else found
 
@@ -386,9 +390,6 @@ class MaskRCNN(keras.Model):
         if unfrozen_from is not None and settings.weights is not None:
             model.unfreeze_backbone(unfrozen_from)
         return model
-
-
-PARTS = ("boxes", "classes", "scores", "masks")
 
 
 def above(found, min_score):

@@ -239,18 +239,18 @@ def test_a_picture_that_is_none(trained):
 
 def test_the_scores_hold_the_guessed_quality_of_the_mask(trained):
     images = rectangles()[0]
-    features = trained.features(images)
-    proposals, _ = trained.propose(*trained.rpn({k: features[k] for k in ("P3", "P4", "P5")}))
-    found = trained.find(features, proposals)
-    head, trained.mask_score_head = trained.mask_score_head, None
-    plain = trained.find(features, proposals)
-    trained.mask_score_head = head
-    regions = trained.align(features, plain["boxes"], 4)
-    quality = np.clip(to_numpy(head([regions, plain["masks"]])), 0, 1)
-    classes = to_numpy(plain["classes"])
+    found = trained(images)
+    classes = to_numpy(found["classes"])
+    regions = trained.align(trained.features(images), found["boxes"], 4)
+    quality = np.clip(to_numpy(trained.mask_score_head([regions, found["masks"]])), 0, 1)
     quality = np.take_along_axis(quality, np.maximum(classes, 0)[..., None], 2)[..., 0]
-    expected = np.sort(to_numpy(plain["scores"]) * quality)[:, ::-1]
-    np.testing.assert_allclose(to_numpy(found["scores"]), expected, atol=1e-5)
+    scores = to_numpy(found["scores"])
+    np.testing.assert_allclose(scores, to_numpy(found["class_scores"]) * quality, atol=1e-5)
+    assert (np.diff(scores) <= 0).all() and (scores[classes < 0] == 0).all()
+    detected = trained.detect(images[0])
+    np.testing.assert_allclose(
+        detected["class_scores"], found["class_scores"][0][: len(detected["scores"])], atol=1e-5
+    )
 
 
 # --- what is no data ------------------------------------------------------------------------------
