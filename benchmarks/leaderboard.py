@@ -5,12 +5,12 @@ picture, so that the scores have intervals, and measures what each model costs: 
 time of a prediction, the memory it takes. A score that differs from the one in the experiment's own
 file stops it. An entry that is there already and of today's code and settings is not scored again.
 The times of all models are measured anew whenever one is: interleaved, or a busy minute of the
-machine would count for some of them only.
+machine would count for some of them only. `--costs` measures them again in any case.
 """
 
 import json
 import os
-import resource
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -56,6 +56,7 @@ CODE = ("seglib/models", "seglib/metrics", "seglib/data/pets.py", "seglib/data/p
 
 
 def main():
+    tf.get_logger().setLevel("ERROR")  # each model is a function of its own, so each is traced
     data, code = describe_data(), fingerprint_of_code(*CODE)
     known = load(data, code)
     runs = []
@@ -66,7 +67,7 @@ def main():
                 same = key in known and known[key]["settings"] == trained["settings"]
                 run = known[key] if same else score(module.EXPERIMENT, trained, code)
                 runs.append({**run, "title": titles[trained["recipe"]]})
-    if any("milliseconds" not in run for run in runs):
+    if "--costs" in sys.argv or any("milliseconds" not in run for run in runs):
         measure_costs(runs)
     result = {
         "task": "three classes of pixels on the Oxford-IIIT Pets",
@@ -171,7 +172,7 @@ def prediction(model, size, batch):
 
 
 def peak_memory(experiment, recipe):
-    """Returns the MiB that a process takes, over those before it has the model, for a batch."""
+    """Returns the MiB that a model and its prediction of a batch take."""
     command = [sys.executable, __file__, "--memory", experiment, recipe]
     values = [
         json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
@@ -186,17 +187,26 @@ def print_memory(name, recipe):
     size = experiment.recipes[recipe].stages[0].image_size
     # TensorFlow itself, with its threads and its first graph, is not the model's.
     prediction(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(1, 1)]), 8, 1)()
-    before = resident()
-    prediction(experiment.build(experiment.recipes[recipe], size), size, max(BATCHES))()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(json.dumps(peak - before))
+    model = experiment.build(experiment.recipes[recipe], size)
+    before = memory("VmRSS")
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    prediction(model, size, max(BATCHES))()
+    print(json.dumps(memory("VmHWM") - before + weights_in_memory(model)))
 
 
-def resident():
-    """Returns the memory that this process holds now, in MiB (Linux)."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        [line] = [line for line in status if line.startswith("VmRSS")]
+def memory(kind):
+    """Returns the memory that this process holds (VmRSS) or held at most (VmHWM), in MiB.
+
+    Linux only. The peak that `resource.getrusage` tells would be that of the parent process.
+    """
+    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith(kind)]
     return int(line.split()[1]) / 2**10
+
+
+def weights_in_memory(model):
+    """Returns the MiB of a model's weights, four bytes each."""
+    return 4 * model.count_params() / 2**20
 
 
 if __name__ == "__main__":
