@@ -1,6 +1,9 @@
 """Mask R-CNN by name, as the other models of the book are built."""
 
+import os
+
 from seglib.models.mask_rcnn.config import MaskRCNNConfig
+from seglib.models.mask_rcnn.matterport import is_matterport, matterport
 from seglib.models.mask_rcnn.model import MaskRCNN
 
 
@@ -19,7 +22,9 @@ def mask_rcnn(
         classes: names of the objects' classes, or how many there are; without the background.
         config: a whole `MaskRCNNConfig`, in place of all the other arguments.
         backbone: a name that `seglib.models.backbone` knows; by default `"resnet50"`.
-        weights: of the backbone: `"imagenet"`, the path of a weights file, or `None`.
+        weights: of the backbone: `"imagenet"`, the path of a weights file, or `None`. Or of the
+            whole model: the path of a file that matterport's Mask R-CNN saved; see
+            `seglib.models.mask_rcnn.matterport`. The backbone then is a ResNet-101 by default.
         image_size: height and width that pictures are fitted into, a number or a pair, multiples
             of 32.
         settings: any other field of `MaskRCNNConfig`, by name.
@@ -33,6 +38,7 @@ def mask_rcnn(
 
     Example:
         >>> model = mask_rcnn(("cat", "dog"), backbone="mobilenet_v2", image_size=256)
+        >>> model = mask_rcnn(COCO_CLASSES, weights="mask_rcnn_coco.h5")
         >>> model = mask_rcnn(config=MaskRCNNConfig.small())
         >>> model.compile(model.config.make_optimizer())
 
@@ -53,6 +59,8 @@ def mask_rcnn(
     if "classes" in given:
         del given["classes"]
         given |= of_classes(classes)
+    if isinstance(weights, str | os.PathLike) and is_matterport(weights):
+        return matterport(weights, **given)
     return MaskRCNN(MaskRCNNConfig(weights=weights, **given))
 
 

@@ -37,7 +37,17 @@ def level_of(boxes, *, finest, coarsest, canonical_size=224, canonical_level=4):
     return level
 
 
-def roi_align(levels, boxes, *, strides, size, samples=2, canonical_size=224, canonical_level=4):
+def roi_align(
+    levels,
+    boxes,
+    *,
+    strides,
+    size,
+    samples=2,
+    canonical_size=224,
+    canonical_level=4,
+    level=None,
+):
     """Reads a grid of `size` x `size` features for each box, from the level that fits its size.
 
     The box is divided into `size` x `size` equal bins. In each, the map is read at `samples` x
@@ -57,6 +67,7 @@ def roi_align(levels, boxes, *, strides, size, samples=2, canonical_size=224, ca
         samples: points along each side of a bin.
         canonical_size: see `level_of`.
         canonical_level: see `level_of`.
+        level: number of the level that each box is read from, `[B, R]`, if another rule is wanted.
 
     Returns:
         `[B, R, size, size, C]`, of the features' dtype.
@@ -70,13 +81,14 @@ def roi_align(levels, boxes, *, strides, size, samples=2, canonical_size=224, ca
     """
     numbers = _numbers(levels)
     boxes = ops.cast(ops.stop_gradient(ops.convert_to_tensor(boxes)), "float32")
-    level = level_of(
-        boxes,
-        finest=numbers[0],
-        coarsest=numbers[-1],
-        canonical_size=canonical_size,
-        canonical_level=canonical_level,
-    )
+    if level is None:
+        level = level_of(
+            boxes,
+            finest=numbers[0],
+            coarsest=numbers[-1],
+            canonical_size=canonical_size,
+            canonical_level=canonical_level,
+        )
     maps = [ops.convert_to_tensor(levels[f"P{n}"]) for n in numbers]
     strides = [strides[f"P{n}"] for n in numbers]
     cells = sum(x.shape[1] * x.shape[2] for x in maps)
