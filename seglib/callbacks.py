@@ -69,7 +69,7 @@ class ShowPredictions(keras.callbacks.Callback):
         from seglib import plot
 
         chosen = np.unique(np.linspace(0, len(self.looks) - 1, columns).round().astype(int))
-        figure, axes = plot._grid(len(self.images), len(chosen) + 2, 1.6)
+        figure, axes = plot.grid(len(self.images), len(chosen) + 2, 1.6)
         for row, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
             maps = [self.looks[i][1][row] for i in chosen]
             painted = [plot.colorize(m, len(self.classes)) for m in (mask, *maps)]
@@ -79,7 +79,7 @@ class ShowPredictions(keras.callbacks.Callback):
         for axis, name in zip(axes[0], names, strict=True):
             axis.set_title(name, fontsize=9)
         plot.legend(figure, self.classes)
-        return plot._finish(figure)
+        return plot.finish(figure)
 
     def _show(self):
         # A plain script has nowhere to show a figure, and need not have IPython.

@@ -1,0 +1,41 @@
+"""Figures: label maps, objects with boxes and masks, curves, confusion matrices, weights.
+
+Every function returns a closed `matplotlib.figure.Figure`, so a notebook shows it once.
+"""
+
+from seglib.plot.label_maps import CLASSES, as_label_map, colorize, error_map, legend, show
+from seglib.plot.objects import boxes, instances
+from seglib.plot.parameters import weights
+from seglib.plot.scores import confusion, curves
+from seglib.plot.style import (
+    IGNORE_COLOR,
+    IGNORE_LABEL,
+    PALETTE,
+    RIGHT,
+    WRONG,
+    colors,
+    finish,
+    grid,
+)
+
+__all__ = [
+    "CLASSES",
+    "IGNORE_COLOR",
+    "IGNORE_LABEL",
+    "PALETTE",
+    "RIGHT",
+    "WRONG",
+    "as_label_map",
+    "boxes",
+    "colorize",
+    "colors",
+    "confusion",
+    "curves",
+    "error_map",
+    "finish",
+    "grid",
+    "instances",
+    "legend",
+    "show",
+    "weights",
+]
