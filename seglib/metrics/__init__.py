@@ -15,6 +15,7 @@ from seglib.metrics.confusion import (
     PixelAccuracy,
     confusion_matrix,
 )
+from seglib.metrics.error_kinds import error_kinds
 from seglib.metrics.panoptic import PanopticQuality
 from seglib.metrics.report import Report, report
 
@@ -33,5 +34,6 @@ __all__ = [
     "Report",
     "compare",
     "confusion_matrix",
+    "error_kinds",
     "report",
 ]
