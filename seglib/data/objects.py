@@ -83,15 +83,15 @@ def letterbox(image, masks, size):
         size: `(H, W)`.
 
     Returns:
-        uint8 `[H, W, 3]` and bool `[n, H, W]`. The picture stands in the middle.
+        uint8 `[H, W, 3]` and bool `[n, H, W]`. The picture stands in the upper left corner, where
+        `MaskRCNN.detect` puts it, too.
     """
     height, width = image.shape[:2]
     if (height, width) == tuple(size):
         return image, masks
     factor = min(size[0] / height, size[1] / width)
     inner = max(1, round(height * factor)), max(1, round(width * factor))
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    place = np.s_[top : top + inner[0], left : left + inner[1]]
+    place = np.s_[: inner[0], : inner[1]]
     out = np.full((*size, 3), GRAY, "uint8")
     out[place] = Image.fromarray(image).resize(inner[::-1], Image.Resampling.BILINEAR)
     out_masks = np.zeros((len(masks), *size), bool)
