@@ -124,9 +124,18 @@ def test_adamw_follows_half_a_cosine():
     config = MaskRCNNConfig.small(learning_rate=1e-3, warmup_steps=10, gradient_clip=5.0)
     optimizer = config.make_optimizer(steps=110)
     assert isinstance(optimizer, keras.optimizers.AdamW) and optimizer.global_clipnorm == 5.0
-    found = rates(optimizer, [0, 5, 10, 60, 110])
+    found = rates(optimizer, [0, 4, 9, 10, 60, 110, 200])
     middle = 1e-3 * (0.01 + 0.99 * 0.5)
-    np.testing.assert_allclose(found, [0, 5e-4, 1e-3, middle, 1e-5], rtol=1e-4, atol=1e-9)
+    expected = [1e-4, 5e-4, 1e-3, 1e-3, middle, 1e-5, 1e-5]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_the_cosine_is_that_of_keras():
+    ours = MaskRCNNConfig.small(learning_rate=0.3, warmup_steps=0).make_optimizer(steps=50)
+    theirs = keras.optimizers.schedules.CosineDecay(0.3, 50, alpha=0.01)
+    steps = range(0, 60, 7)
+    expected = [float(keras.ops.convert_to_numpy(theirs(step))) for step in steps]
+    np.testing.assert_allclose(rates(ours, steps), expected, rtol=1e-4)
 
 
 def test_the_optimizer_can_be_saved():

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from seglib.models import backbone, mask_rcnn
+from seglib.models import mask_rcnn
 from seglib.models.mask_rcnn import MaskRCNN, MaskRCNNConfig
 
 BACKEND = keras.backend.backend()
@@ -83,13 +83,18 @@ def step(model, images, targets, optimizer=None):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model after one step, whose detections are many and far from each other in score."""
+    """A model with settled statistics, whose detections are many and far apart in score."""
     model = tiny()
-    step(model, *rectangles())
+    for _ in range(30):
+        model.features(rectangles(batch=4)[0], training=True)
     rng = np.random.default_rng(3)
-    for layer, spread in ((model.box_head.classify, 2.0), (model.rpn.objectness, 1.0)):
-        kernel, bias = layer.get_weights()
-        layer.set_weights([rng.normal(0, spread, kernel.shape), bias])
+    for layer, bias in (
+        (model.box_head.classify, [0, 0, -2]),
+        (model.rpn.objectness, 0),
+        (model.mask_score_head.score, 0.6),
+    ):
+        kernel, old = layer.get_weights()
+        layer.set_weights([rng.normal(0, 0.3, kernel.shape), 0 * old + bias])
     return model
 
 
@@ -145,7 +150,16 @@ def test_evaluation_is_the_same_each_time_and_changes_nothing():
 
 def test_it_learns_rectangles():
     images, targets = rectangles(batch=8)
-    model = tiny(alpha=0.5, fpn_filters=16, mask_scoring=False, learning_rate=0.01, steps=120)
+    model = tiny(
+        alpha=1.0,
+        fpn_filters=32,
+        rpn_filters=32,
+        mask_head_widths=(16, 16),
+        box_head_widths=(32,),
+        mask_scoring=False,
+        learning_rate=3e-3,
+        steps=120,
+    )
     model.compile(model.config.make_optimizer())
     history = model.fit(
         images.repeat(10, 0),
@@ -164,7 +178,7 @@ def test_it_learns_rectangles():
             true = targets["masks"][i, n].astype(bool)
             overlaps = [(m & true).sum() / (m | true).sum() for m in picture["masks"][same]]
             hits += max(overlaps, default=0) > 0.5
-    assert hits >= 14  # of 16
+    assert hits == 16
 
 
 # --- pictures and objects of every kind -----------------------------------------------------------
@@ -208,8 +222,7 @@ def test_pictures_of_every_size(trained, shape):
     y1, x1, y2, x2 = found["boxes"].T
     assert (y1 >= 0).all() and (y1 < y2).all() and (y2 <= shape[0]).all()
     assert (x1 >= 0).all() and (x1 < x2).all() and (x2 <= shape[1]).all()
-    if shape != (1, 1):
-        assert count > 0
+    assert count > 0 or min(shape) < 64  # in a strip of one row everything is beside it
 
 
 def test_lists_arrays_and_batches_are_the_same(trained):
@@ -363,8 +376,7 @@ def test_mixed_precision(bfloat16, tmp_path):
 def pretrained(tmp_path_factory):
     """A file of weights, as of a backbone that was trained before."""
     path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
-    keras.utils.set_random_seed(5)
-    network = backbone("mobilenet_v2", alpha=0.35, weights=None, input_shape=(64, 64, 3))
+    network = keras.applications.MobileNetV2(alpha=0.35, weights=None, include_top=False)
     network.save_weights(path)
     return path
 
@@ -433,7 +445,7 @@ SCRIPT = textwrap.dedent(
     scenes = tf.data.Dataset.from_tensor_slices((images, arrays)).batch(2)
     scenes.epoch = tf.Variable(0)  # each epoch is the same
     model = MaskRCNN(config)
-    model.compile(config.make_optimizer(6), run_eagerly=True)
+    model.compile(config.make_optimizer(4), run_eagerly=True)
 
 
     class Kill(keras.callbacks.Callback):
@@ -446,7 +458,7 @@ SCRIPT = textwrap.dedent(
 
 
     callbacks = [Resume(folder, scenes), Kill()]
-    model.fit(scenes, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+    model.fit(scenes, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
     np.savez(result, *[keras.ops.convert_to_numpy(v) for v in model.variables])
     """
 )
