@@ -65,13 +65,14 @@ format: env  ## mend the style of the code
 notebooks: env  ## run all notebooks and write their outputs into them
 	$(RUN) tools/notebooks.py run
 
-TRAINING ?= $(sort $(wildcard benchmarks/train_*.py)) benchmarks/leaderboard.py
+SCORING := benchmarks/leaderboard.py benchmarks/pictures.py
+TRAINING ?= $(sort $(wildcard benchmarks/train_*.py)) $(SCORING)
 results: env  ## measure the models on the real pets and write results/*.json
 	@for script in $(TRAINING); do echo "$$script"; $(RUN) $$script || exit; done
 	$(RUN) -m seglib.results README.md notebooks/*.ipynb
 
 # One of them: make bench BENCHMARK=benchmarks/losses.py
-BENCHMARK ?= $(filter-out benchmarks/train% benchmarks/timing.py benchmarks/leaderboard.py,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARK ?= $(filter-out benchmarks/train% benchmarks/timing.py $(SCORING),$(sort $(wildcard benchmarks/*.py)))
 bench: env  ## measure the speed
 	@for script in $(BENCHMARK); do echo "$$script"; $(RUN) $$script || exit; done
 

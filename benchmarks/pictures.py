@@ -1,0 +1,135 @@
+"""What the models of the leaderboard do picture by picture: results/pictures.json.
+
+For each finished run: which kinds of wrong pixels it has, over all test pictures and in its ten
+worst. For each pair of models, trained with the same seed: the difference of their mean IoU with
+its interval, which needs both models' counts of each picture. The weights are those that the
+scripts `train_*.py` leave in runs/; nothing is trained here.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import leaderboard
+import numpy as np
+from training import describe_data, fingerprint_of_code
+
+from seglib import results
+from seglib.data import pets
+from seglib.metrics import error_kinds
+from seglib.metrics.compare import differences
+from seglib.metrics.report import PictureCounter, weighted_scores
+
+SEED = 0  # of the pairs: the one that every model has
+WORST = 10
+NEAR = 0.03  # of the picture's height: what counts as near the border
+BOOTSTRAP = 1000
+CODE = (*leaderboard.CODE, "seglib/distance.py")
+
+
+def main():
+    data, code = describe_data(), fingerprint_of_code(*CODE)
+    finished = list(finished_runs())
+    wanted = [(experiment.name, run["recipe"], run["seed"]) for experiment, run, _ in finished]
+    if is_current(wanted, data, code):
+        return
+    runs, counted = [], {}
+    for experiment, trained, title in finished:
+        counts, kinds = look_at(experiment, trained)
+        runs.append(describe(experiment, trained, title, counts, kinds) | {"code": code})
+        if trained["seed"] == SEED:
+            counted[experiment.name, trained["recipe"]] = counts
+        print(f"{title}, seed {trained['seed']}: {runs[-1]['kinds']}", flush=True)
+    result = {
+        "task": "three classes of pixels on the Oxford-IIIT Pets",
+        "data": data,
+        "device": results.device(),
+        "versions": results.versions(),
+        "commit": results.commit(),
+        "runs": runs,
+        "pairs": pairs(counted),
+    }
+    results.save("pictures", result)
+
+
+def finished_runs():
+    """Yields the experiment, the entry and the title of each run of the leaderboard's models."""
+    for module, titles in leaderboard.MODELS.items():
+        for trained in results.load(module.EXPERIMENT.name)["runs"]:
+            if trained["recipe"] in titles:
+                yield module.EXPERIMENT, trained, titles[trained["recipe"]]
+
+
+def is_current(wanted, data, code):
+    """Returns whether the file holds exactly these runs, of these pictures and today's code."""
+    if not results.path("pictures").exists():
+        return False
+    result = results.load("pictures")
+    held = [(run["experiment"], run["recipe"], run["seed"]) for run in result["runs"]]
+    same_code = all(run["code"] == code for run in result["runs"])
+    return held == wanted and same_code and result["data"]["fingerprint"] == data["fingerprint"]
+
+
+def look_at(experiment, trained):
+    """Returns a run's confusion matrix and its number of wrong pixels by kind, of each picture."""
+    size = trained["image_size"]
+    model = experiment.build(experiment.recipes[trained["recipe"]], size)
+    model.load_weights(experiment.weights_path(trained["recipe"], trained["seed"]))
+    counter = PictureCounter(len(pets.CLASSES), pets.IGNORE_LABEL, False, 0.0075, 0.02)
+    counts, kinds = [], []
+    for images, masks in pets.load("test", image_size=size):
+        logits = model.predict_on_batch(images)
+        counts.append(counter(masks, logits)["matrices"])
+        found = error_kinds(masks, logits.argmax(axis=-1), near=NEAR * size)
+        kinds.append({name: where.sum(axis=(1, 2)) for name, where in found.items()})
+    joined = {name: np.concatenate([part[name] for part in kinds]) for name in kinds[0]}
+    return np.concatenate(counts), joined
+
+
+def describe(experiment, trained, title, counts, kinds):
+    """Returns the entry of a run: shares of its wrong pixels by kind, and its worst pictures."""
+    each = iou_of_each(counts)
+    worst = np.argsort(each)[:WORST]
+    return {
+        "experiment": experiment.name,
+        **{key: trained[key] for key in ("recipe", "image_size", "seed")},
+        "title": title,
+        "mean_iou": round(mean_iou(counts), 5),
+        "kinds": shares(kinds),
+        "kinds_of_worst": shares({name: number[worst] for name, number in kinds.items()}),
+        "median_iou": round(float(np.median(each)), 4),
+        "worst": [{"picture": int(i), "iou": round(float(each[i]), 4)} for i in worst],
+    }
+
+
+def mean_iou(counts):
+    """Returns the mean IoU from one confusion matrix over all pictures."""
+    return float(weighted_scores({"matrices": counts}, np.ones((1, len(counts))))["iou"][0, -1])
+
+
+def iou_of_each(counts):
+    """Returns the mean IoU of each picture, over the classes in it."""
+    one_by_one = weighted_scores({"matrices": counts}, np.eye(len(counts)))
+    return one_by_one["iou"][:, -1]
+
+
+def shares(kinds):
+    total = sum(number.sum() for number in kinds.values())
+    return {name: round(float(number.sum() / total), 4) for name, number in kinds.items()}
+
+
+def pairs(counted):
+    """Returns the difference of mean IoU of each pair of models, with its interval."""
+    found = []
+    for number, before in enumerate(counted):
+        for after in list(counted)[number + 1 :]:
+            sides = ({"matrices": counted[key]} for key in (before, after))
+            scores = differences(*sides, pets.CLASSES, BOOTSTRAP, 0.95, 0)
+            value, low, high = (round(v, 5) for v in scores["iou"]["mean"])
+            names = {"before": list(before), "after": list(after)}
+            found.append({**names, "seed": SEED, "value": value, "low": low, "high": high})
+    return found
+
+
+if __name__ == "__main__":
+    main()

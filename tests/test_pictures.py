@@ -1,0 +1,65 @@
+"""results/pictures.json and the script that writes it: against the leaderboard, and by hand."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+
+from seglib import results
+
+
+@pytest.fixture(scope="module")
+def pictures(root):
+    """The script benchmarks/pictures.py."""
+    folder = str(root / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("pictures")
+    sys.path.remove(folder)
+
+
+COUNTS = np.array(
+    [
+        [[4, 0, 0], [0, 4, 0], [0, 0, 0]],  # all right, no border
+        [[3, 1, 0], [0, 2, 0], [0, 2, 0]],  # IoU 3/4, 2/5 and 0
+    ]
+)
+
+
+def test_the_iou_of_each_picture_is_over_the_classes_in_it(pictures):
+    np.testing.assert_allclose(pictures.iou_of_each(COUNTS), [1, (3 / 4 + 2 / 5) / 3])
+
+
+def test_the_mean_iou_is_that_of_all_pictures_together(pictures):
+    assert pictures.mean_iou(COUNTS) == pytest.approx((7 / 8 + 6 / 9 + 0) / 3)
+
+
+def test_shares_are_of_all_wrong_pixels(pictures):
+    kinds = {"outline": np.array([3, 3]), "lost": np.array([0, 1]), "invented": np.array([1, 0])}
+    assert pictures.shares(kinds) == {"outline": 0.75, "lost": 0.125, "invented": 0.125}
+
+
+def test_each_pair_of_models_is_compared_once(pictures):
+    found = pictures.pairs({("a", "x"): COUNTS, ("a", "y"): COUNTS, ("b", "x"): COUNTS[::-1]})
+    assert [(p["before"], p["after"]) for p in found] == [
+        (["a", "x"], ["a", "y"]),
+        (["a", "x"], ["b", "x"]),
+        (["a", "y"], ["b", "x"]),
+    ]
+    assert found[0]["low"] == found[0]["value"] == found[0]["high"] == 0
+    assert found[1]["low"] <= found[1]["value"] <= found[1]["high"]
+
+
+def test_the_file_agrees_with_the_leaderboard():
+    board = {
+        (run["experiment"], run["recipe"], run["seed"]): run["mean_iou"]
+        for run in results.load("leaderboard")["runs"]
+    }
+    result = results.load("pictures")
+    for run in result["runs"]:
+        key = (run["experiment"], run["recipe"], run["seed"])
+        assert run["mean_iou"] == pytest.approx(board[key], abs=2e-4)
+    for pair in result["pairs"]:
+        before, after = (board[(*pair[side], pair["seed"])] for side in ("before", "after"))
+        assert pair["value"] == pytest.approx(after - before, abs=3e-4)
+        assert pair["low"] < pair["value"] < pair["high"]
