@@ -50,7 +50,7 @@ def load(
         batch_size: pictures per batch; the last batch may be smaller.
         max_objects: rows `N` of the targets.
         augment: `None` or a `seglib.data.augment.Augment`, such as `augment.flip_only()` or
-            `augment.standard()`; it runs after the cache, on picture and masks; the boxes are
+            `augment.jitter()`; it runs after the cache, on picture and masks; the boxes are
             computed afterwards, from the masks.
         shuffle: `None` shuffles `"train"` and `"trainval"` only.
         seed: order, pasting and augmentation of epoch *e* are pure functions of `(seed, e)`; of
@@ -130,7 +130,14 @@ def examples(
     """
     rows = max(MAX_OBJECTS, pets[1])
     cache, paste, names = _read(
-        split, source, pipeline.as_size(image_size), rows, pets, data_dir, validation_fraction
+        split,
+        source,
+        pipeline.as_size(image_size),
+        rows,
+        pets,
+        data_dir,
+        validation_fraction,
+        limit,
     )
     batches = objects.build(
         cache,
@@ -233,7 +240,7 @@ def prepare(
     )
 
 
-def _read(split, source, size, max_objects, pets, data_dir, validation_fraction):
+def _read(split, source, size, max_objects, pets, data_dir, validation_fraction, limit=None):
     """Returns the pictures as a `Cache`, a `Paste` or `None`, and the names of the files."""
     _check(source, pets, max_objects)
     if source == "pasted":
@@ -246,6 +253,7 @@ def _read(split, source, size, max_objects, pets, data_dir, validation_fraction)
         split,
         data_dir=prepare(size=max(size), pets=pets) if data_dir is None else data_dir,
         validation_fraction=validation_fraction,
+        limit=limit,
     )
     names = []
     return objects.read(map(_as_objects, _noting(found, names)), size, max_objects), None, names

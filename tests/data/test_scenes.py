@@ -199,7 +199,7 @@ def loaders(data_dir, single_pets):
     return {
         "drawn": lambda seed: scenes.load("train", augment=JITTER, seed=seed, **options(data_dir)),
         "pasted": lambda seed: scenes.load(
-            "train", source="pasted", augment=JITTER, seed=seed, **options(single_pets)
+            "train", source="pasted", augment=JITTER, seed=seed, pets=(2, 2), **options(single_pets)
         ),
     }
 
@@ -223,13 +223,14 @@ def test_an_epoch_is_a_function_of_seed_and_number(data_dir, single_pets, source
 
 
 def test_pasted_test_scenes_stay_the_same(single_pets):
-    dataset = scenes.load("test", source="pasted", **options(single_pets))
+    kwargs = {"source": "pasted", "pets": (2, 2), "image_size": 64, "data_dir": single_pets}
+    dataset = scenes.load("test", **kwargs)
     first = as_numpy(dataset)
     assert_equal(first, as_numpy(dataset))
-    found = list(scenes.examples("test", source="pasted", image_size=64, data_dir=single_pets))
+    found = list(scenes.examples("test", **kwargs))
     np.testing.assert_array_equal([example["image"] for example in found], first[0])
-    other = scenes.examples("test", source="pasted", image_size=64, data_dir=single_pets, seed=1)
-    assert (next(iter(other))["image"] != first[0][0]).any()
+    other = scenes.examples("test", seed=1, limit=1, **kwargs)
+    assert (next(other)["image"] != first[0][0]).any()
 
 
 # --- augmentation -------------------------------------------------------------------------------
@@ -275,6 +276,15 @@ def test_masks_follow_the_picture_through_every_transform():
         for row, level in ((0, 255), (1, 130)):
             inside = ndimage.binary_erosion(moved[i, row])  # bilinear rims mix two grays
             assert (changed[i][inside] == level).all()
+
+
+def test_jitter_changes_every_picture_and_keeps_the_objects_rules(data_dir):
+    dataset = scenes.load("train", augment=augment.jitter(), **options(data_dir))
+    images, targets = as_numpy(dataset)
+    check_targets(images, targets)
+    plain, _ = as_numpy(scenes.load("train", shuffle=False, **options(data_dir)))
+    known = {image.tobytes() for image in plain}
+    assert not any(image.tobytes() in known for image in images)
 
 
 def test_a_cropped_scene_is_as_large_as_the_window(data_dir):
@@ -456,6 +466,48 @@ def test_pasted_pets_stay_inside_and_those_cut_off_at_their_edge():
     assert len(np.unique(found.sum(axis=1))) > 1
     dogs = (classes[:, 1:] == 1) & found
     assert dogs.any() and (masks[:, 1:][dogs][:, 31].any(axis=1)).all()
+
+
+def test_pasted_pets_keep_their_proportions():
+    _, masks, classes = (tensor.numpy() for tensor in colored_scenes(count=40))
+    heights = []
+    for i in range(40):
+        last = np.flatnonzero(masks[i].any(axis=(1, 2)))[-1]  # on top, so nothing hides it
+        if last == 0 or classes[i, last] == 1:
+            continue
+        y1, x1, y2, x2 = tight_box(masks[i, last])
+        heights.append(y2 - y1)
+        assert abs((x2 - x1) - (y2 - y1) * 10 / 16) <= 1.5  # each side is off by half a pixel
+    assert 0.4 * 16 - 1 <= min(heights) <= 0.6 * 16  # the scale goes from 0.4 to 1
+    assert 0.8 * 16 <= max(heights) <= 16
+
+
+def test_a_pet_cut_off_at_the_left_goes_left_or_mirrored_to_the_right():
+    pixels = np.zeros((1, 20, 20, 4), "uint8")
+    pixels[0, :, :10, 0], pixels[0, :, 10:, 1] = 255, 255  # red on the left, green on the right
+    pixels[0, 2:18, 2:18, 3] = 255
+    cut_outs = pasting.CutOuts(
+        pixels=pixels,
+        boxes=np.array([[2, 2, 18, 18]], "float32"),
+        edges=np.array([[False, True, False, False]]),
+        classes=np.array([0], "int32"),
+    )
+    count = 16
+    images, masks, _ = pasting.Paste(cut_outs, (1, 1), tries=1)(
+        tf.zeros([count, 32, 32, 3], "uint8"),
+        tf.zeros([count, 1, 32, 32], "uint8"),
+        tf.fill([count, 1], -1),
+        tf.constant([0, 1]),
+    )
+    sides = set()
+    for image, mask in zip(images.numpy(), masks.numpy()[:, 1], strict=True):
+        y1, x1, y2, x2 = tight_box(mask)
+        left, right = image[(y1 + y2) // 2, x1], image[(y1 + y2) // 2, x2 - 1]
+        mirrored = left[1] > left[0]
+        assert (right[0] > right[1]) == mirrored
+        assert (x2 == 32) if mirrored else (x1 == 0)
+        sides.add(bool(mirrored))
+    assert sides == {True, False}
 
 
 def test_a_board_by_hand():
