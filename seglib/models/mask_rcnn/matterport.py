@@ -90,12 +90,19 @@ def load_matterport(model, path, *, heads=True):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not of matterport's Mask R-CNN, or of one with other sizes.
+        ValueError: if it is not of matterport's Mask R-CNN, or of one with other sizes; or if the
+            model is a plain `MaskRCNN`.
 
     Reference:
         Abdulla: Mask R-CNN for object detection and instance segmentation on Keras and TensorFlow,
         2017, https://github.com/matterport/Mask_RCNN.
     """
+    if not isinstance(model, MatterportMaskRCNN):
+        raise ValueError(
+            f"The model is a {type(model).__name__}, expected a MatterportMaskRCNN: these weights "
+            "are of use only where features are read as they learned it. "
+            "mask_rcnn(weights=path) builds one."
+        )
     assign(model, read(path), path, heads)
 
 

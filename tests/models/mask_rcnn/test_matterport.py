@@ -454,6 +454,8 @@ def test_files_that_do_not_fit(model, weights, path, tmp_path):
     for name in ("text.h5", "other.h5"):
         with pytest.raises(ValueError, match="expected the weights that matterport's"):
             load_matterport(model, tmp_path / name)
+    with pytest.raises(ValueError, match="a RPN, expected a MatterportMaskRCNN"):
+        load_matterport(model.rpn, path)
     few = {name: x for name, x in weights.items() if name != "res4f_branch2a"}
     with pytest.raises(ValueError, match="no layer 'res4f_branch2a'.*'resnet50' or 'resnet101'"):
         load_matterport(model, write(tmp_path / "few.h5", few))
