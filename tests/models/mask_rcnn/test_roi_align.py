@@ -143,6 +143,16 @@ def test_a_ramp_comes_out_as_it_is(way):
     np.testing.assert_allclose(to_numpy(found)[0, ..., 0], expected, atol=1e-3)
 
 
+def test_levels_may_be_given(way):
+    rng = np.random.default_rng(0)
+    levels, boxes = draw_levels(rng), draw_boxes(rng, 2, 4, 64, 90)
+    level = np.int32([[2, 3, 4, 5], [5, 5, 2, 3]])
+    found = to_numpy(roi_align(levels, boxes, strides=STRIDES, size=3, level=level))
+    for (b, r), n in np.ndenumerate(level):
+        expected = align_one(levels[f"P{n}"][b], boxes[b, r], 2**n, 3, 2)
+        np.testing.assert_allclose(found[b, r], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("x1", "x2", "expected"),
     [
