@@ -1,7 +1,8 @@
 """What a training leaves behind: event files that TensorBoard shows.
 
 An event file is a TFRecord file of small messages, one a value. TensorFlow alone writes and reads
-them; `tensorboard`, a package of its own since TensorFlow 2.21, is needed only to look at them.
+them. The package `tensorboard`, which TensorFlow 2.21 no longer brings along, is needed to look at
+them only; `keras.callbacks.TensorBoard` needs it to write.
 """
 
 import pathlib
