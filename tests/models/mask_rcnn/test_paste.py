@@ -74,6 +74,7 @@ def test_by_hand():
         ((-60, -60, -50, -50), slice(0, 0), slice(0, 0)),
         ((np.nan, 0, 5, 5), slice(0, 0), slice(0, 0)),
         ((0, 0, np.inf, 5), slice(0, 0), slice(0, 0)),
+        ((np.inf, 0, np.inf, 5), slice(0, 0), slice(0, 0)),
     ],
 )
 def test_a_full_mask_covers_its_box(box, rows, columns):
