@@ -24,7 +24,7 @@ SEED = 0  # of the pairs: the one that every model has
 WORST = 10
 NEAR = 0.03  # of the picture's height: what counts as near the border
 BOOTSTRAP = 1000
-CODE = (*leaderboard.CODE, "seglib/distance.py")
+CODE = (*leaderboard.CODE, "seglib/distance.py", "benchmarks/pictures.py")
 
 
 def main():
@@ -98,8 +98,20 @@ def describe(experiment, trained, title, counts, kinds):
         "kinds": shares(kinds),
         "kinds_of_worst": shares({name: number[worst] for name, number in kinds.items()}),
         "median_iou": round(float(np.median(each)), 4),
-        "worst": [{"picture": int(i), "iou": round(float(each[i]), 4)} for i in worst],
+        "worst": [
+            {
+                "picture": int(i),
+                "iou": round(float(each[i]), 4),
+                "pet": round(pet_share(counts[i]), 4),
+            }
+            for i in worst
+        ],
     }
+
+
+def pet_share(matrix):
+    """Returns how much of a picture the pet fills, from its confusion matrix."""
+    return float(matrix[pets.CLASSES.index("pet")].sum() / matrix.sum())
 
 
 def mean_iou(counts):

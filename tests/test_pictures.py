@@ -34,6 +34,10 @@ def test_the_mean_iou_is_that_of_all_pictures_together(pictures):
     assert pictures.mean_iou(COUNTS) == pytest.approx((7 / 8 + 6 / 9 + 0) / 3)
 
 
+def test_the_share_of_the_pet_is_that_of_the_truth(pictures):
+    assert pictures.pet_share(COUNTS[1]) == 4 / 8
+
+
 def test_shares_are_of_all_wrong_pixels(pictures):
     kinds = {"outline": np.array([3, 3]), "lost": np.array([0, 1]), "invented": np.array([1, 0])}
     assert pictures.shares(kinds) == {"outline": 0.75, "lost": 0.125, "invented": 0.125}
