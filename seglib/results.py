@@ -254,16 +254,21 @@ def _table_of_differences(result: dict) -> str:
 
 
 def _leaderboard(result: dict) -> str:
-    header, *rows = leaderboard.lines(result)
-    marks = [":---", *["---:"] * (len(header) - 1)]
+    """Returns two tables, as one would be wider than a page: what is reached, what it costs."""
+    lines = leaderboard.lines(result)
+    cut = lines[0].index("Parameters")
+    tables = []
+    for columns in (range(cut), (0, 1, *range(cut, len(lines[0])))):
+        head, *body = ([line[i] for i in columns] for line in lines)
+        marks = [":---", *["---:"] * (len(head) - 1)]
+        tables.append("\n".join(map(_row, [head, marks, *body])))
     how = (
         "The interval is what other test pictures would do to the mean IoU (bootstrap over the "
         "pictures). Multiply-adds are of one picture; the times are medians of a compiled "
         "prediction of one picture and of a batch of eight; memory is what eight add to the "
         "process; training is processor time."
     )
-    table = map(_row, [header, marks, *rows])
-    return "\n".join([*table, "", f"{how} {provenance(result)}"])
+    return "\n\n".join([*tables, f"{how} {provenance(result)}"])
 
 
 def provenance(result: dict) -> str:
