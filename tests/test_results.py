@@ -342,11 +342,13 @@ def test_a_commit_tells_of_changes(tmp_path):
 @pytest.mark.parametrize(
     "name, result",
     [
-        ("README.md", "unet"),
+        ("README.md", "leaderboard"),
         ("notebooks/02_unet.ipynb", "unet"),
         ("notebooks/03_fcn8_vgg16.ipynb", "fcn8"),
         ("notebooks/06_losses.ipynb", "losses"),
         ("notebooks/08_mistakes.ipynb", "mistakes"),
+        ("notebooks/09_choosing.ipynb", "leaderboard"),
+        ("notebooks/09_choosing.ipynb", "labels"),
     ],
 )
 def test_a_page_shows_the_measured_results(root, name, result):
