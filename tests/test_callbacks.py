@@ -133,15 +133,15 @@ def test_a_killed_training_ends_like_one_that_was_never_killed(train, tmp_path):
 
 def test_kills_at_random_moments_change_nothing(train, tmp_path):
     """Also while the state is being written: 2 kills here, 20 in the nightly run."""
-    kills = 20 if settings.get_current_profile_name() == "nightly" else 2
+    kills, epochs = (20, 200) if settings.get_current_profile_name() == "nightly" else (2, 60)
     whole, resumed = tmp_path / "whole.npz", tmp_path / "resumed.npz"
-    code, errors = train(tmp_path / "a", whole, epochs=200)
+    code, errors = train(tmp_path / "a", whole, epochs=epochs)
     assert code == 0, errors
 
     rng = random.Random(0)
     for _ in range(kills):
-        train(tmp_path / "b", resumed, epochs=200, kill_after=rng.uniform(0.0, 0.5))
-    code, errors = train(tmp_path / "b", resumed, epochs=200)
+        train(tmp_path / "b", resumed, epochs=epochs, kill_after=rng.uniform(0.0, 0.5))
+    code, errors = train(tmp_path / "b", resumed, epochs=epochs)
     assert code == 0, errors
     with np.load(whole) as a, np.load(resumed) as b:
         for name in a.files:

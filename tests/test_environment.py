@@ -164,8 +164,8 @@ def steps(workflow):
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
-def test_the_three_workflows_are_there(root):
-    assert workflows(root).keys() == {"notebooks.yml", "publish.yml", "test.yml"}
+def test_the_four_workflows_are_there(root):
+    assert workflows(root).keys() == {"nightly.yml", "notebooks.yml", "publish.yml", "test.yml"}
 
 
 def test_actions_are_pinned_to_a_commit_with_its_version_beside_it(root):
