@@ -140,7 +140,10 @@ class MaskRCNN(Guarded, keras.Model):
             )
         if self.semantic_head:
             self.semantic_head.build(levels)
-        self.built = True
+        # Those without weights are not built yet. Keras would call the whole model once for their
+        # sake, step by step: on JAX that takes longer than to compile it.
+        for layer in self._flatten_layers():
+            layer.built = True
 
     # --- the stages -------------------------------------------------------------------------------
 
