@@ -11,6 +11,8 @@ BIN := .venv/bin
 RUN := $(BIN)/python
 MAKE_ENV := sh tools/python.sh tools/environment.py
 
+# Notebooks or files of tests at a time. One uses little more than one core, and 2 to 4 GB.
+JOBS ?= 2
 SEGLIB_PROFILE ?= sample
 TF_CPP_MIN_LOG_LEVEL ?= 3
 # Set with := so that a backend chosen in the shell for other work does not change the book.
@@ -26,11 +28,10 @@ env:  ## make .venv from requirements.lock (the other commands do this first)
 	@$(MAKE_ENV)
 
 book: env  ## run the notebooks and build the book into _build/html
-	@$(RUN) tools/build_book.py
+	@$(RUN) tools/build_book.py --jobs $(JOBS)
 
-# Two files of tests at a time. The notebooks take longest and come first. NBVAL names those that
-# nbval runs; what the others print is in any case compared in the book's own run of them.
-JOBS ?= 2
+# The notebooks take longest and come first. NBVAL names those that nbval runs; what the others
+# print is in any case compared in the book's own run of them.
 NBVAL ?= notebooks
 test: book  ## check everything: seglib, the notebooks, the built book
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \

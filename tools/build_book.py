@@ -1,12 +1,16 @@
 """Builds the book: runs the notebooks that changed, writes the HTML, checks that it is whole.
 
-    python tools/build_book.py
+    python tools/build_book.py [--jobs 2]
 
 A notebook is run again when its code changed (jupyter-cache sees to that), or when something it
 imports or reads did: seglib, the measured results, an installed version, the profile. The cache
 knows nothing of these, so their fingerprint is kept beside it and the cache is dropped with them.
+
+Jupyter Book would run one notebook after the other. Here they run some at a time, into the cache
+from which it then takes them.
 """
 
+import argparse
 import hashlib
 import os
 import re
@@ -14,14 +18,20 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+import nbformat
 import yaml
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import single_nb_execution
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
-REPORTS = HTML / "reports"
+CACHE = BUILD / ".jupyter_cache"
 FINGERPRINT = BUILD / "notebooks-depend-on.sha256"
 LOG = BUILD / "book.log"
 # What the notebooks' outputs depend on besides their own code.
@@ -51,11 +61,74 @@ def drop_stale_outputs():
         return
     if before is not None:
         say("seglib, results, a version or the profile changed: all notebooks run again")
-    shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
+    shutil.rmtree(CACHE, ignore_errors=True)
     # Sphinx reads a page again only when the page changed, and it runs notebooks while reading.
     shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
     BUILD.mkdir(exist_ok=True)
     FINGERPRINT.write_text(now)
+
+
+def run_notebooks(jobs):
+    """Runs the notebooks that the cache does not hold, `jobs` at a time, and puts them into it.
+
+    Returns:
+        The names of those that failed, whose tracebacks have been printed.
+    """
+    cache = get_cache(CACHE)
+    names = [f"{page}.ipynb" for page in pages(read_yaml(ROOT / "book" / "_toc.yml"))]
+    names = [name for name in names if (ROOT / name).is_file() and not is_cached(cache, name)]
+    timeout = read_yaml(ROOT / "_config.yml").get("execute", {}).get("timeout", 30)
+    failed = []
+    # Processes, not threads: Control-C reaches each of them, and each ends its kernel.
+    with ProcessPoolExecutor(jobs) as pool:
+        running = {pool.submit(run_notebook, name, timeout): name for name in names}
+        for future in as_completed(running):
+            name = running[future]
+            notebook, seconds, error = future.result()
+            if error:
+                print(f"\n{error}\n", flush=True)
+                say(f"{name} failed after {seconds:.0f} s")
+                failed.append(name)
+                continue
+            notebook = nbformat.reads(notebook, as_version=4)
+            bundle = CacheBundleIn(notebook, name, data={"execution_seconds": seconds})
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            say(f"{name} took {seconds:.0f} s")
+    return failed
+
+
+def read_yaml(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def is_cached(cache, name):
+    try:
+        cache.match_cache_notebook(nbformat.read(ROOT / name, as_version=4))
+    except KeyError:
+        return False
+    return True
+
+
+def run_notebook(name, timeout):
+    """Runs one notebook.
+
+    Returns:
+        The notebook with its outputs as text, the seconds it took, and the text of an error or
+        `None`.
+    """
+    say(f"running {name} ...")
+    path = ROOT / name
+    start = time.monotonic()
+    notebook = nbformat.read(path, as_version=4)
+    try:
+        result = single_nb_execution(notebook, str(path.parent), timeout, allow_errors=False)
+        error = result.exc_string
+    except Exception:  # a kernel that died, or that could not be started
+        error = traceback.format_exc()
+    if error:
+        # What comes before is the story of the machinery that ran the cell.
+        error = COLOR.sub("", error).rpartition("CellExecutionError: ")[2].rstrip()
+    return nbformat.writes(notebook), time.monotonic() - start, error
 
 
 def run_jupyter_book():
@@ -64,7 +137,6 @@ def run_jupyter_book():
     Returns:
         Its exit code, and whether it complained of anything in a line that was shown.
     """
-    shutil.rmtree(REPORTS, ignore_errors=True)
     program = Path(sys.executable).with_name("jupyter-book")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     complained = False
@@ -86,14 +158,8 @@ def run_jupyter_book():
 
 
 def show(line):
-    """Prints what a reader wants to see of Jupyter Book's output; True for a complaint."""
-    running = re.match(r"(\S+): Executing notebook", line)
-    took = re.match(r"(\S+): Executed notebook in ([\d.]+) seconds", line)
-    if running:
-        say(f"running {running.group(1)} ...")
-    elif took:
-        say(f"{took.group(1)} took {float(took.group(2)):.0f} s")
-    elif re.search(r"\b(WARNING|ERROR|CRITICAL):|^\w*(Error|Exception)\b", line):
+    """Prints a line of Jupyter Book's output if it is a complaint, and says whether it is."""
+    if re.search(r"\b(WARNING|ERROR|CRITICAL):|^\w*(Error|Exception)\b", line):
         print(line, flush=True)
         return True
     return False
@@ -110,18 +176,8 @@ def pages(node):
 
 
 def missing_pages(toc, html):
-    wanted = pages(yaml.safe_load(toc.read_text(encoding="utf-8")))
+    wanted = pages(read_yaml(toc))
     return [page for page in wanted if not (html / f"{page}.html").is_file()]
-
-
-def tell_why():
-    """Prints the tracebacks of the notebooks that failed; True where there was one."""
-    reports = sorted(REPORTS.rglob("*.err.log"))
-    for report in reports:
-        text = COLOR.sub("", report.read_text(encoding="utf-8"))
-        # What comes before is the story of the machinery that ran the cell.
-        print(f"\n{text.rpartition('CellExecutionError: ')[2].rstrip()}\n")
-    return bool(reports)
 
 
 def fail(reason):
@@ -133,14 +189,21 @@ def fail(reason):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
+    jobs = parser.parse_args().jobs
     start = time.monotonic()
     os.environ.setdefault("SEGLIB_PROFILE", "sample")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     drop_stale_outputs()
     say("building; a first run takes some minutes")
+    failed = run_notebooks(jobs)
+    if failed:
+        say(f"FAILED in {', '.join(failed)}, see the lines above")
+        return 1
     code, complained = run_jupyter_book()
     if code != 0:
-        if not tell_why() and not complained:
+        if not complained:
             print("".join(LOG.read_text(encoding="utf-8").splitlines(keepends=True)[-30:]))
         return fail("FAILED, see the lines above")
     missing = missing_pages(ROOT / "book" / "_toc.yml", HTML)
