@@ -1,6 +1,7 @@
 """Every number that Mask R-CNN is made of, each with its meaning."""
 
 import dataclasses
+import itertools
 import textwrap
 
 LOSSES = (
@@ -154,7 +155,9 @@ class MaskRCNNConfig:
             "post_nms_top_k_predict": 32,
             "rois_per_image": 32,
             "box_head_widths": (128,),
-            "mask_head_widths": (64, 64),
+            "mask_pool_size": 10,
+            "mask_head_widths": (64, 64, 64, 64),
+            "mask_size": 20,
             "semantic_classes": 3,
             "semantic_filters": 32,
             "detection_candidates": 64,
@@ -238,9 +241,9 @@ class MaskRCNNConfig:
         for name, value, meaning in self.table():
             if name == "loss_weights":
                 value = ", ".join(f"{key} {number:g}" for key, number in value.items())
-            first, *more = textwrap.wrap(str(value), 36) or [""]
-            rows.append(f"{name:<24}{first:<38}{meaning}")
-            rows += [f"{'':<24}{line}" for line in more]
+            cells = [name], textwrap.wrap(str(value), 25), textwrap.wrap(meaning, 50)
+            lines = itertools.zip_longest(*cells, fillvalue="")
+            rows += ["{:<23}{:<27}{}".format(*line).rstrip() for line in lines]
         return "\n".join(rows)
 
 
