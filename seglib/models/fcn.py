@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from seglib.errors import check_num_classes
-from seglib.models.segmentation_model import SegmentationModel, prepare_backbone
+from seglib.models.segmentation_model import SegmentationModel, check_strides, prepare_backbone
 from seglib.models.upsample import Upsample
 
 SKIPS = {32: (), 16: ("P4",), 8: ("P4", "P3")}  # by the stride of the scores
@@ -188,7 +188,7 @@ def upsample(factor, upsampling, **kwargs):
     """Returns the layer that `upsampling` names; scores stay in float32.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name or a backbone of other strides.
     """
     layers = {"fixed": Upsample, "learned": LearnedUpsample}
     if upsampling not in layers:
@@ -242,7 +242,7 @@ def fcn(
         (the last upsampling).
 
     Raises:
-        ValueError: for an unknown name or another stride.
+        ValueError: for an unknown name, another stride or a backbone of other strides.
 
     Example:
         >>> model = fcn(3, backbone="small", weights=None)
@@ -258,6 +258,7 @@ def fcn(
     backbone, input_shape = prepare_backbone(
         backbone, weights=weights, alpha=alpha, input_shape=input_shape, freeze=freeze_backbone
     )
+    check_strides(backbone)
     decoder = FCNDecoder(
         num_classes,
         stride=stride,

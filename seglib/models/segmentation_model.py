@@ -132,6 +132,28 @@ def prepare_backbone(backbone, *, weights, alpha, input_shape, freeze, output_st
     return backbone, input_shape
 
 
+def check_strides(backbone):
+    """Complains of a backbone whose levels do not each halve the one before, as decoders expect.
+
+    Args:
+        backbone: a `keras.Model` from an image to `{"P1": …, …, "P5": …}`.
+
+    Raises:
+        ValueError: where a level has another stride, as with dilated kernels.
+    """
+    height, width = (size or 64 for size in backbone.input_shape[1:3])
+    if height % 32 or width % 32:
+        return  # `SegmentationModel` refuses these sizes
+    for level, shape in backbone.compute_output_shape((1, height, width, 3)).items():
+        expected = 2 ** int(level[1:])
+        if (shape[1] * expected, shape[2] * expected) != (height, width):
+            raise ValueError(
+                f"{level} of the backbone has {shape[1]} x {shape[2]} cells for a picture of "
+                f"{height} x {width} pixels, expected a stride of {expected}. A dilated backbone "
+                "suits deeplabv3plus; here make it with output_stride=32."
+            )
+
+
 class InferenceMode(keras.layers.Layer):
     """Calls a model with `training=False`, also while the model around it trains.
 

@@ -3,7 +3,12 @@
 import keras
 
 from seglib.errors import check_num_classes
-from seglib.models.segmentation_model import Head, SegmentationModel, prepare_backbone
+from seglib.models.segmentation_model import (
+    Head,
+    SegmentationModel,
+    check_strides,
+    prepare_backbone,
+)
 from seglib.models.upsample import Upsample
 
 LEVELS = ("P5", "P4", "P3", "P2", "P1")  # from coarse to fine
@@ -195,7 +200,7 @@ def unet(
         `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` and `head`.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name or a backbone of other strides.
 
     Example:
         >>> model = unet(3, weights=None)
@@ -208,6 +213,7 @@ def unet(
     backbone, input_shape = prepare_backbone(
         backbone, weights=weights, alpha=alpha, input_shape=input_shape, freeze=freeze_backbone
     )
+    check_strides(backbone)
     head = Head(num_classes, upsampling=2, name="head")
     if decoder == "light":
         decoder = UNetDecoder(dropout=dropout, name="decoder")

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from seglib import models
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import Head, SegmentationModel, UNetDecoder, small_backbone
@@ -312,3 +313,10 @@ def test_the_head_is_a_linear_map_a_pixel_then_upsampling():
 def test_at_least_two_classes(num_classes):
     with pytest.raises(ValueError, match=f"num_classes is {num_classes}, expected at least 2"):
         Head(num_classes)
+
+
+@pytest.mark.parametrize("builder", [models.unet, models.fcn8])
+def test_a_dilated_backbone_is_refused_with_a_hint(builder):
+    dilated = models.backbone("small", weights=None, output_stride=16)
+    with pytest.raises(ValueError, match="P5 of the backbone has 4 x 4 .*expected a stride of 32"):
+        builder(3, backbone=dilated, weights=None)

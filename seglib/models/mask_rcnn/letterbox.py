@@ -28,8 +28,8 @@ class Fit:
         return np.asarray(boxes, np.float32) / np.float32([*self.scale, *self.scale])
 
 
-def letterbox(image, size):
-    """Scales a picture until it fits, puts it into the upper left corner, and fills up with gray.
+def letterbox(image, size, fill=PADDING):
+    """Scales a picture until it fits, puts it into the upper left corner, and fills up the rest.
 
     Height and width are scaled alike, but for the rounding to whole pixels. Making a picture
     smaller averages over the pixels that vanish.
@@ -37,6 +37,7 @@ def letterbox(image, size):
     Args:
         image: `[H, W, 3]`, values 0 to 255, integers or floats.
         size: `(height, width)` to fit it into.
+        fill: value of the pixels beside it, by default mid-gray.
 
     Returns:
         `(picture, fit)`: float32 `[height, width, 3]`, and a `Fit` that leads back.
@@ -59,7 +60,7 @@ def letterbox(image, size):
     height, width = (
         min(max(round(n * factor), 1), most) for n, most in zip(image.shape[:2], size, strict=True)
     )
-    picture = np.full((*size, 3), PADDING, np.float32)
+    picture = np.full((*size, 3), fill, np.float32)
     picture[:height, :width] = resize(image, height, width)
     return picture, Fit(image.shape[:2], (height / image.shape[0], width / image.shape[1]))
 

@@ -30,10 +30,11 @@ class MatterportMaskRCNN(MaskRCNN):
     - The pooling at the beginning of the ResNet pads after the last row and column, not before the
       first.
     - Before the suppression the best anchors of all levels together are chosen, not of each.
+    - What a picture leaves free of the model's input is black, not gray.
 
-    Other than theirs remain: `detect` puts a picture into the upper left corner and gray around it,
-    they into the middle and black around it; and a small square one becomes as large as the model's
-    input, theirs at least 800 pixels. Masks are cut and pasted with the exact box, theirs with a
+    Other than theirs remain: `detect` puts a picture into the upper left corner, they into the
+    middle; and a small square one becomes as large as the model's input, theirs at least 800
+    pixels. Masks are cut and pasted with the exact box, theirs with a
     rounded one.
 
     Args:
@@ -46,6 +47,8 @@ class MatterportMaskRCNN(MaskRCNN):
         Abdulla: Mask R-CNN for object detection and instance segmentation on Keras and TensorFlow,
         2017, https://github.com/matterport/Mask_RCNN.
     """
+
+    padding = 0
 
     def __init__(self, config, **kwargs):
         if config.backbone not in ("resnet50", "resnet101"):

@@ -13,7 +13,7 @@ from seglib.models.mask_rcnn.boxes import area
 from seglib.models.mask_rcnn.config import LOSSES, MaskRCNNConfig
 from seglib.models.mask_rcnn.detection import at_full_size, select, sort
 from seglib.models.mask_rcnn.heads import BoxHead, MaskHead, MaskScoreHead, SemanticHead
-from seglib.models.mask_rcnn.letterbox import letterbox
+from seglib.models.mask_rcnn.letterbox import PADDING, letterbox
 from seglib.models.mask_rcnn.proposals import propose
 from seglib.models.mask_rcnn.roi_align import crop_masks, roi_align
 from seglib.models.mask_rcnn.rpn import RPN
@@ -60,6 +60,8 @@ class MaskRCNN(Guarded, keras.Model):
     Reference:
         He, Gkioxari, Dollár, Girshick: Mask R-CNN, ICCV 2017.
     """
+
+    padding = PADDING  # what `detect` puts beside a picture of another shape
 
     def __init__(self, config, *, load_backbone=True, **kwargs):
         kwargs.setdefault("name", "mask_rcnn")
@@ -331,7 +333,7 @@ class MaskRCNN(Guarded, keras.Model):
         found, pictures = [], [images] if single else list(images)
         for start in range(0, len(pictures), batch_size):
             fitted = [
-                letterbox(ops.convert_to_numpy(image), self.config.image_size)
+                letterbox(ops.convert_to_numpy(image), self.config.image_size, self.padding)
                 for image in pictures[start : start + batch_size]
             ]
             batch = np.stack([picture for picture, _ in fitted])
