@@ -309,19 +309,43 @@ def run(experiment, name, seed, runs):
 
 
 def fit(model, loss, recipe, stage, train, folder):
-    """Runs one stage; returns its losses and what it took in wall and processor seconds.
-
-    The times of a stage that was killed and resumed count from the resumption only.
-    """
+    """Runs one stage; returns its losses and what it took in wall and processor seconds."""
     if stage.first is not None:
         model.unfreeze_backbone(stage.first)
     model.compile(optimizer(recipe, stage, len(train)), loss)
-    wall, cpu = time.perf_counter(), processor_seconds()
+    clock = Clock(folder / "seconds.json")
     history = model.fit(
-        train, epochs=stage.epochs, shuffle=False, verbose=0, callbacks=[Resume(folder, train)]
+        train,
+        epochs=stage.epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Resume(folder, train), clock],
     )
-    wall, cpu = time.perf_counter() - wall, processor_seconds() - cpu
-    return history.history["loss"], wall, cpu
+    return history.history["loss"], *clock.seconds
+
+
+class Clock(keras.callbacks.Callback):
+    """Measures a stage in wall and processor seconds, those before a resumption included.
+
+    Args:
+        path: the file that holds them after each finished epoch.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.seconds = json.loads(path.read_text()) if path.exists() else [0.0, 0.0]
+
+    def on_train_begin(self, logs=None):
+        self.last = time.perf_counter(), processor_seconds()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.perf_counter(), processor_seconds()
+        self.seconds = [
+            total + new - old for total, new, old in zip(self.seconds, now, self.last, strict=True)
+        ]
+        self.last = now
+        self.path.write_text(json.dumps(self.seconds))
 
 
 def optimizer(recipe, stage, steps):
