@@ -1,10 +1,18 @@
-"""What `make results` runs: which code a run depends on, and which labels a recipe sees."""
+"""What `make results` and `make bench` run: which code a run depends on, which labels a recipe
+sees, how a detector is scored, and that the stages that are timed are the whole.
+"""
 
+import dataclasses
 import importlib
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from seglib import results
+from seglib.data import sample
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +95,141 @@ def test_a_recipe_sees_the_labels_that_it_says(script, real_pets, monkeypatch):
     assert len(few) == 100 and len(boxes) == count
     assert (few == truth[:100]).all() and (boxes[:100] == truth[:100]).all()
     assert set(np.unique(boxes[100:])) == {labels.PET, labels.IGNORE}
+
+
+# --- Mask R-CNN -----------------------------------------------------------------------------------
+
+NARROW = {
+    "fpn_filters": 8,
+    "rpn_filters": 8,
+    "rpn_samples": 16,
+    "anchor_sizes": (16, 32, 64),
+    "pre_nms_top_k_train": 12,
+    "pre_nms_top_k_predict": 12,
+    "post_nms_top_k_train": 8,
+    "post_nms_top_k_predict": 8,
+    "rois_per_image": 4,
+    "box_pool_size": 3,
+    "mask_pool_size": 4,
+    "mask_size": 8,
+    "box_head_widths": (8,),
+    "mask_head_widths": (8,),
+    "semantic_filters": 8,
+    "detection_candidates": 8,
+    "max_detections": 4,
+}
+
+
+@pytest.fixture
+def drawn_for_real(tmp_path, monkeypatch):
+    """Drawn pets and random weights where the scripts look for the real ones."""
+    pets = sample.prepare(train=16, test=8, size=64, seed=9, cache_dir=tmp_path / "pets")
+    network = keras.applications.MobileNetV2(alpha=0.35, weights=None, include_top=False)
+    network.save_weights(tmp_path / "mobilenet.weights.h5")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(pets))
+    monkeypatch.setenv("SEGLIB_WEIGHTS", str(tmp_path / "mobilenet.weights.h5"))
+    monkeypatch.setattr(results, "DIRECTORY", tmp_path / "results")
+
+
+@pytest.fixture
+def eagerly():
+    """A few steps are not worth the time that TensorFlow takes to trace a graph."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def detection(script, drawn_for_real, tmp_path, monkeypatch):
+    """The experiment of train_mask_rcnn.py with an epoch a stage and a narrow network."""
+    train, training = script("train_mask_rcnn"), script("training")
+    monkeypatch.setattr(training, "ROOT", tmp_path)  # of the states and weights
+    for name, value in (NARROW | {"alpha": 0.35}).items():
+        monkeypatch.setitem(train.SETTINGS, name, value)
+    train.test_scenes.cache_clear()
+    stages = [
+        dataclasses.replace(stage, epochs=1, image_size=64, warmup=0) for stage in train.STAGES
+    ]
+    recipes = {
+        name: dataclasses.replace(recipe, stages=tuple(stages))
+        for name, recipe in train.RECIPES.items()
+    }
+    yield dataclasses.replace(train.EXPERIMENT, recipes=recipes, code=())
+    train.test_scenes.cache_clear()
+
+
+def test_a_detector_is_trained_scored_and_written_down(script, detection, eagerly, monkeypatch):
+    training = script("training")
+    monkeypatch.setattr(sys, "argv", ["script", "--recipes", "scoring_256", "--seeds", "0"])
+    training.main(detection, "")
+    result = results.load("mask_rcnn")
+    assert result["task"] == detection.task and result["data"]["note"] == "16/8 subset"
+    [run] = result["runs"]
+    assert (run["recipe"], run["epochs"], len(run["curves"]["loss"])) == ("scoring_256", 2, 2)
+    assert np.isfinite(run["curves"]["loss"]).all() and run["test_scenes"] > 0
+    kinds = [f"{kind}_{score}" for kind in ("mask", "box") for score in ("ap", "ap50", "ap75")]
+    assert all(-1 <= run[kind] <= 1 for kind in kinds)
+    assert set(run["class_scores_alone"]) >= set(kinds)
+    # Boxes and masks are the same with and without the masks' scores; only their order differs.
+    assert run["class_scores_alone"]["box_ar100"] == run["box_ar100"]
+    assert detection.weights_path("scoring_256", 0).exists()
+    rows = results.markdown_table(result).splitlines()
+    assert "with mask scoring, class scores alone" in rows[3]
+
+    def train_again(*arguments):
+        raise AssertionError("a finished run is not run again")
+
+    monkeypatch.setattr(training, "run", train_again)
+    training.main(detection, "")
+    assert results.load("mask_rcnn") == result
+
+
+def test_the_recorded_detectors_are_of_todays_recipes(script):
+    experiment = script("train_mask_rcnn").EXPERIMENT
+    for run in results.load("mask_rcnn")["runs"]:
+        assert run["settings"] == experiment.settings(run["recipe"])
+
+
+def test_who_detects_the_truth_scores_one(script, drawn_for_real):
+    train = script("train_mask_rcnn")
+    train.test_scenes.cache_clear()
+    truth = train.test_scenes(64)
+    train.test_scenes.cache_clear()
+    perfect = [{**scene, "scores": np.ones(len(scene["classes"]), "float32")} for scene in truth]
+    found = train.precision(truth, perfect)
+    assert found["mask_ap"] == found["box_ap75"] == 1
+    assert set(found["mask_ap_by_class"].values()) == {1}
+    nothing = [{name: part[:0] for name, part in scene.items()} for scene in perfect]
+    found = train.precision(truth, nothing)
+    assert found["mask_ap"] == found["box_ap75"] == 0
+
+
+def test_the_timed_stages_are_the_whole_model(script):
+    bench = script("mask_rcnn")
+    model = bench.MaskRCNN(bench.MaskRCNNConfig.small(image_size=(64, 64), **NARROW))
+    calls = bench.stages(model)
+    values = {name: call() for name, call in calls.items()}
+    assert len(values) == 5 and values["pasting 4 masks"].shape == (4, 64, 64)
+    found = values["RoI heads and detections"]
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (1, 64, 64, 3)).astype("float32")  # the script's own
+    whole = model(picture)
+    for name in ("boxes", "classes", "scores", "masks"):
+        np.testing.assert_allclose(found[name], whole[name], atol=1e-3)
+
+
+def test_shares_of_the_time_add_up(script, capsys, monkeypatch):
+    bench = script("mask_rcnn")
+    clock = iter(range(1000))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))  # a second a look
+    bench.report("test", {"one": lambda: None, "two": lambda: None})
+    title, one, two, whole = capsys.readouterr().out.strip().splitlines()
+    assert "test" in title
+    assert one.split() == ["one", "1000.0", "ms", "50.0%"] and two.split()[3] == "50.0%"
+    assert whole.split() == ["whole", "2000.0", "ms", "100.0%"]
+
+
+def test_random_boxes_are_in_the_picture(script):
+    boxes = script("mask_rcnn").random_boxes(np.random.default_rng(0), 200, 100, 60)
+    assert (boxes >= 0).all() and (boxes[:, 2:] <= [100, 60]).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()

@@ -161,6 +161,11 @@ def test_a_picture_fills_one_side(shape, inner):
     np.testing.assert_allclose(fit.back(box), [[0, 0, *shape]], rtol=1e-6)
 
 
+def test_the_rest_can_be_filled_otherwise():
+    picture, _ = letterbox(np.full((32, 64, 3), 200, "uint8"), (SIZE, SIZE), fill=3)
+    assert (picture[:32] == 200).all() and (picture[32:] == 3).all()
+
+
 def test_a_picture_of_the_right_size_is_not_touched():
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype("uint8")
     np.testing.assert_array_equal(letterbox(image, (SIZE, SIZE))[0], image)

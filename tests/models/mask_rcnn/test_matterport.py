@@ -406,6 +406,17 @@ def test_the_whole_model_detects_pictures_of_any_size(model):
     assert (found["boxes"] >= 0).all() and (found["boxes"] <= [30, 50, 30, 50]).all()
 
 
+def test_beside_a_picture_is_black(model, monkeypatch):
+    # Their resize_image pads with 0, before mold_image subtracts the mean color.
+    seen = []
+    nothing = {"boxes": np.zeros((1, 1, 4)), "classes": np.full((1, 1), -1)}
+    nothing |= {"scores": np.zeros((1, 1)), "masks": np.zeros((1, 1, 28, 28))}
+    monkeypatch.setattr(model, "predict_on_batch", lambda batch: seen.append(batch) or nothing)
+    model.detect([np.full((SIDE // 2, SIDE, 3), 200, "uint8")])
+    [[picture]] = seen
+    assert (picture[: SIDE // 2] == 200).all() and (picture[SIDE // 2 :] == 0).all()
+
+
 def test_backbone_and_its_statistics_are_kept(model):
     assert model.backbone.trainable is False and not model.train_statistics
 
