@@ -49,7 +49,7 @@ def models():
     return found
 
 
-def keras_hubs():
+def keras_hubs(num_classes=NUM_CLASSES):
     """Returns KerasHub's model, or `None` where it is not installed.
 
     KerasHub's own ResNet has no output stride, so its model gets ours. It takes the stride of a
@@ -73,7 +73,7 @@ def keras_hubs():
         dilation_rates=[6, 12, 18],
         image_shape=(SIZE, SIZE, 3),
     )
-    return DeepLabV3ImageSegmenter(theirs, NUM_CLASSES)
+    return DeepLabV3ImageSegmenter(theirs, num_classes)
 
 
 def calls(found, call):

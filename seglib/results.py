@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 
-from seglib import leaderboard
+from seglib import leaderboard, peers
 
 DIRECTORY = pathlib.Path(__file__).resolve().parents[1] / "results"
 # Scores that a run may have beside the mean IoU; a table has a column if all its runs do.
@@ -107,8 +107,9 @@ def markdown_table(result: dict) -> str:
     What was done to the predictions after the training (`sharpened`) stands in a second table.
 
     Runs that say `against` which recipe they are to be compared get the table of `differences`,
-    runs whose predictions were timed that of `seglib.leaderboard`, and runs that detect objects one
-    of average precision.
+    runs whose predictions were timed that of `seglib.leaderboard`, runs whose training steps were
+    those of `seglib.peers`, savings the times without and with each, and runs that detect objects
+    one of average precision.
 
     Args:
         result: the result, as `load` returns it.
@@ -124,6 +125,10 @@ def markdown_table(result: dict) -> str:
         return _table_of_differences(result)
     if "milliseconds" in result["runs"][0]:
         return _leaderboard(result)
+    if "step_ms" in result["runs"][0]:
+        return _tables_of_peers(result)
+    if "saving" in result["runs"][0]:
+        return _table_of_savings(result)
     if "mask_ap" in result["runs"][0]:
         return _table_of_detections(result)
     classes = list(result["runs"][0]["iou"])
@@ -271,6 +276,35 @@ def _leaderboard(result: dict) -> str:
     return "\n\n".join([*tables, f"{how} {provenance(result)}"])
 
 
+def _table_of_savings(result: dict) -> str:
+    """Returns a row a saving: the time without it, with it, and how many times as fast that is."""
+    lines = [
+        _row(["Saving", "Work", "Without", "With", "Speed"]),
+        _row([":---", ":---", "---:", "---:", "---:"]),
+    ]
+    for run in result["runs"]:
+        before, after = (
+            f"{run[f'{when}_ms']:,.0f} ms ({run[when]})" for when in ("before", "after")
+        )
+        speed = f"{run['before_ms'] / run['after_ms']:.2f}×"
+        lines.append(_row([run["saving"], run["work"], before, after, speed]))
+    return "\n".join([*lines, "", _measured_on(result)])
+
+
+def _tables_of_peers(result: dict) -> str:
+    """Returns a table for each work, and who is missing."""
+    tables = []
+    for title, found in peers.rows(result).items():
+        marks = [":---", *["---:"] * (len(peers.HEADER) - 1)]
+        lines = [_row([*peers.HEADER]), _row(marks), *(_row(peers.cells(row)) for row in found)]
+        tables.append("\n".join([f"**{title}**", "", *lines]))
+    how = (
+        "Speed is how many times as fast as the first row a model is. Measured with "
+        f"{result['data']['note']}."
+    )
+    return "\n\n".join([*tables, " ".join([how, *peers.absent(result), _measured_on(result)])])
+
+
 def provenance(result: dict) -> str:
     """Returns a sentence each on the task, the data, the spread and the machine of a result.
 
@@ -288,12 +322,15 @@ def provenance(result: dict) -> str:
     ]
     if any(len(runs) > 1 for runs in _grouped(result["runs"])):
         sentences.append("Each row is the mean over its seeds; ± is the sample standard deviation.")
+    return " ".join([*sentences, _measured_on(result)])
+
+
+def _measured_on(result: dict) -> str:
     machine = result["device"]
     cores = f"{machine['cores']} core{'s' if machine['cores'] > 1 else ''}"
     parts = [f"{machine['cpu']} ({cores})", *machine["gpu"]]
     parts += [f"{package} {version}" for package, version in result["versions"].items()]
-    sentences.append(f"Measured on {', '.join(parts)}, at commit {result['commit'][:12]}.")
-    return " ".join(sentences)
+    return f"Measured on {', '.join(parts)}, at commit {result['commit'][:12]}."
 
 
 def missing(name: str) -> str:
@@ -419,8 +456,8 @@ def _mean_and_spread(values: list[float]) -> str:
 
 def _costs(runs: list[dict]) -> list[str]:
     return [
-        _duration(statistics.fmean(run["train_seconds"] for run in runs)),
-        _duration(statistics.fmean(run["cpu_seconds"] for run in runs)),
+        _duration([run["train_seconds"] for run in runs]),
+        _duration([run["cpu_seconds"] for run in runs]),
         f"{runs[0]['parameters'] / 1e6:.2f} M",
     ]
 
@@ -429,8 +466,10 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+def _duration(seconds: list[float | None]) -> str:
+    if None in seconds:
+        return "not measured"
+    minutes, rest = divmod(round(statistics.fmean(seconds)), 60)
     return f"{minutes} min {rest:02} s"
 
 

@@ -1,0 +1,53 @@
+"""seglib's models, and those of tutorials that plain Keras rebuilds."""
+
+import keras
+from fcn import walk_through
+from keras_calls import timed
+from protocol import serve, versions
+
+from seglib.losses import CrossEntropy
+from seglib.models import backbone, deeplab_v3_plus, fcn8, unet
+
+
+def build(model, *, batch, size, classes, policy="float32"):
+    """Returns one of `MODELS`, ready to be timed; `policy` is Keras's dtype policy."""
+    keras.config.set_dtype_policy(policy)
+    work = {"batch": batch, "size": size, "classes": classes}
+    made = MODELS[model](classes, (size, size, 3))
+    if model == "walk_through":
+        scale = keras.applications.vgg16.preprocess_input
+        found = timed(made, keras.losses.SparseCategoricalCrossentropy(), pixels=scale, **work)
+    else:
+        found = timed(made, CrossEntropy(), **work)
+    return {**found, "versions": versions("keras", "tensorflow")}
+
+
+def tutorial(classes, shape):
+    return unet(classes, decoder="tutorial", weights=None, input_shape=shape, freeze_backbone=True)
+
+
+def frozen_unet(classes, shape):
+    """The U-Net as one trains it first: the backbone stays as it is, its statistics too."""
+    encoder = backbone("mobilenet_v2", weights=None, input_shape=shape)
+    return unet(classes, backbone=encoder, weights="imagenet")  # as if it had these
+
+
+def fine_tuned_deeplab(classes, shape):
+    """DeepLabV3+ as one trains it from ImageNet weights: the backbone's statistics stay."""
+    encoder = backbone("resnet50", weights=None, output_stride=16, input_shape=shape)
+    model = deeplab_v3_plus(classes, backbone=encoder, weights="imagenet")
+    model.unfreeze_backbone()
+    return model
+
+
+MODELS = {
+    "tutorial": tutorial,
+    "unet": frozen_unet,
+    "walk_through": lambda classes, shape: walk_through(False, shape[0]),
+    "fcn8": lambda classes, shape: fcn8(classes, weights=None, input_shape=shape),
+    "deeplab": lambda classes, shape: deeplab_v3_plus(classes, weights=None, input_shape=shape),
+    "deeplab_fine_tuned": fine_tuned_deeplab,
+}
+
+if __name__ == "__main__":
+    serve(build)
