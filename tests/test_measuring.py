@@ -97,6 +97,32 @@ def test_a_recipe_sees_the_labels_that_it_says(script, real_pets, monkeypatch):
     assert set(np.unique(boxes[100:])) == {labels.PET, labels.IGNORE}
 
 
+def test_the_clock_adds_what_ran_before_a_resumption(script, tmp_path, monkeypatch):
+    training = script("training")
+    now = iter([100.0, 103.0, 200.0, 204.0])  # begins, an epoch; begins again, an epoch
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(training, "processor_seconds", lambda: 0.0)
+    for _ in range(2):
+        clock = training.Clock(tmp_path / "seconds.json")
+        clock.on_train_begin()
+        clock.on_epoch_end(0)
+    assert clock.seconds == [3.0 + 4.0, 0.0]
+    assert training.Clock(tmp_path / "seconds.json").seconds == [7.0, 0.0]
+
+
+def test_a_saving_is_measured_in_both_ways(script, monkeypatch):
+    speedups = script("speedups")
+    monkeypatch.setattr(speedups, "PHOTOGRAPHS", 2)
+    for saving, work, before, after in speedups.of_data():
+        entry = speedups.measure(saving, work, before, after, 1)
+        assert entry["before_ms"] > 0 and entry["after_ms"] > 0, saving
+    entry = speedups.measure("a", "work", ("slow", list), ("fast", dict), 1)
+    assert entry["before"] == "slow" and entry["after"] == "fast"
+    with speedups.bfloat16():
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
 # --- Mask R-CNN -----------------------------------------------------------------------------------
 
 NARROW = {

@@ -140,7 +140,8 @@ def test_recipes_and_sizes_have_their_own_rows_in_the_order_of_the_file():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(59.6, "1 min 00 s"), (61, "1 min 01 s"), (3725, "62 min 05 s")]
+    ("seconds", "words"),
+    [(59.6, "1 min 00 s"), (61, "1 min 01 s"), (3725, "62 min 05 s"), (None, "not measured")],
 )
 def test_a_time_is_in_minutes_and_seconds(seconds, words):
     header, _, row = rows(results.markdown_table(result(run(train_seconds=seconds))))
@@ -356,3 +357,12 @@ def test_a_page_shows_the_measured_results(root, name, result):
     text = page.read_text(encoding="utf-8")
     assert f"<!-- results:{result} -->" in text, f"{name} shows no results"
     assert results.fill_page(page) == text, f"run `python -m seglib.results {name}`"
+
+
+def test_a_saving_is_shown_with_its_ratio():
+    saving = {"saving": "cache", "work": "an epoch", "before": "none", "after": "uint8"}
+    times = {"before_ms": 1234.4, "after_ms": 100.0}
+    header, _, row = rows(results.markdown_table(result(saving | times)))
+    assert row[header.index("Without")] == "1,234 ms (none)"
+    assert row[header.index("With")] == "100 ms (uint8)"
+    assert row[header.index("Speed")] == "12.34×"  # 1234.4 / 100

@@ -1,0 +1,224 @@
+"""Times what each saving of the book buys: the same work without it and with it, in turn.
+
+`make bench BENCHMARK=benchmarks/speedups.py` measures and writes results/speedups.json, from which
+chapter 9 renders its table. All weights are random, which takes the same time, and all pictures are
+drawn, so it needs neither network nor data.
+"""
+
+import contextlib
+import functools
+import io
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import tensorflow as tf
+from PIL import Image
+from timing import ROUNDS, medians
+
+from seglib import results
+from seglib.data import pipeline, sample
+from seglib.losses import CrossEntropy
+from seglib.metrics import MeanIoU
+from seglib.models import deeplab_v3_plus, fcn8, unet
+
+NUM_CLASSES = 3
+PHOTOGRAPH = (375, 500)  # the usual size of the Pets' photographs
+PHOTOGRAPHS = 64
+STEPS = 8  # batches of a short epoch
+
+
+def main(rounds=ROUNDS):
+    runs = [measure(*comparison, rounds) for group in GROUPS for comparison in group()]
+    result = {
+        "task": "the same work without and with each saving",
+        "data": {"name": "drawn pets", "train": 0, "test": 0, "note": "random weights"},
+        "device": results.device(),
+        "versions": results.versions(),
+        "commit": results.commit(),
+        "runs": runs,
+    }
+    results.save("speedups", result)
+    print(results.markdown_table(result))
+
+
+def measure(saving, work, before, after, rounds):
+    """Times two named calls in turn; returns the entry of the results file."""
+    found = medians(dict((before, after)), rounds)
+    (was, slow), (now, fast) = found.items()
+    print(f"{saving}: {slow:.1f} to {fast:.1f} ms", flush=True)
+    return {
+        "saving": saving,
+        "work": work,
+        "before": was,
+        "after": now,
+        "before_ms": round(slow, 2),
+        "after_ms": round(fast, 2),
+    }
+
+
+@contextlib.contextmanager
+def bfloat16():
+    """Builds models that compute in 16 bits."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def batch(count, size):
+    """Returns drawn pictures and their label maps, both uint8."""
+    images, masks = next(iter(sample.load("trainval", image_size=size, batch_size=count)))
+    return images.numpy(), masks.numpy()
+
+
+def step(build, data, *, policy=contextlib.nullcontext, jit_compile=False):
+    """Returns a call that trains a new model on one batch."""
+    with policy():
+        model = build()
+    model.compile("adam", CrossEntropy(), jit_compile=jit_compile)
+    return functools.partial(model.train_on_batch, *data)
+
+
+def prediction(build, data, *, policy=contextlib.nullcontext, jit_compile=False):
+    """Returns a call that predicts one batch."""
+    with policy():
+        model = build()
+    model.compile(jit_compile=jit_compile)
+    return functools.partial(model.predict_on_batch, data[0])
+
+
+def of_unet():
+    data = batch(8, 128)
+    options = {"weights": None, "input_shape": (128, 128, 3), "freeze_backbone": True}
+    light = functools.partial(unet, NUM_CLASSES, **options)
+    tutorial = functools.partial(unet, NUM_CLASSES, decoder="tutorial", **options)
+    trained = functools.partial(unet, NUM_CLASSES, **options | {"freeze_backbone": False})
+    work = "U-Net, MobileNetV2, training step, 8 x 128 px"
+    yield (
+        *("light decoder", work),
+        *(("the tutorial's", step(tutorial, data)), ("light", step(light, data))),
+    )
+    yield (
+        *("frozen backbone", work),
+        *(("trained", step(trained, data)), ("frozen", step(light, data))),
+    )
+    yield from switches(light, data, work, "U-Net, MobileNetV2, prediction, 8 x 128 px")
+
+
+def of_fcn():
+    data = batch(4, 224)
+    options = {"weights": None, "input_shape": (224, 224, 3), "freeze_backbone": True}
+    wide = functools.partial(fcn8, NUM_CLASSES, head_width=4096, **options)
+    narrow = functools.partial(fcn8, NUM_CLASSES, **options)
+    yield (
+        *("narrow head", "FCN-8, VGG16 frozen, training step, 4 x 224 px"),
+        *(("4096 channels", step(wide, data)), ("256 channels", step(narrow, data))),
+    )
+
+
+def of_deeplab():
+    data = batch(2, 256)
+    options = {"weights": None, "input_shape": (256, 256, 3)}
+    whole = functools.partial(deeplab_v3_plus, NUM_CLASSES, separable=False, **options)
+    separable = functools.partial(deeplab_v3_plus, NUM_CLASSES, **options)
+    work = "DeepLabV3+, ResNet-50, training step, 2 x 256 px"
+    yield (
+        *("separable convolutions", work),
+        *(("whole", step(whole, data)), ("separable", step(separable, data))),
+    )
+    yield from switches(separable, data, work, "DeepLabV3+, ResNet-50, prediction, 2 x 256 px")
+
+
+def switches(build, data, training, predicting):
+    """16 bits and XLA, each alone, for a training step and a prediction."""
+    for call, work in ((step, training), (prediction, predicting)):
+        plain = "float32", call(build, data)
+        yield "mixed_bfloat16", work, plain, ("bfloat16", call(build, data, policy=bfloat16))
+        yield "jit_compile", work, plain, ("XLA", call(build, data, jit_compile=True))
+
+
+def of_fit():
+    """Several steps in one call of the graph, which saves the way back to Python between them."""
+    images, masks = batch(8 * STEPS, 64)
+    data = tf.data.Dataset.from_tensor_slices((images, masks)).batch(8).cache()
+
+    def epoch(steps):
+        model = unet(NUM_CLASSES, backbone="small", weights=None, input_shape=(64, 64, 3))
+        model.compile("adam", CrossEntropy(), steps_per_execution=steps)
+        return functools.partial(model.fit, data, verbose=0, shuffle=False)
+
+    yield (
+        *("steps_per_execution", f"small U-Net, {STEPS} steps of 8 x 64 px"),
+        *(("1 step a call", epoch(1)), (f"{STEPS} steps a call", epoch(STEPS))),
+    )
+
+
+def of_data():
+    """Decoding a JPEG at a fraction of its size, and not decoding again."""
+    images, masks = batch(PHOTOGRAPHS, PHOTOGRAPH[0])
+    pairs = [encoded(image, mask) for image, mask in zip(images, masks, strict=True)]
+    files = tf.data.Dataset.from_tensor_slices(
+        {name: [pair[name] for pair in pairs] for name in pairs[0]}
+    )
+
+    def whole(example):
+        image = tf.image.resize(tf.io.decode_jpeg(example["image"], channels=3), (128, 128))
+        mask = pipeline.decode_mask(example["segmentation_mask"], (128, 128), example["image"])
+        return tf.cast(tf.round(image), tf.uint8), mask
+
+    def reduced(example):
+        return pipeline.decode_example(example, (128, 128))
+
+    def read(data):
+        return lambda: [0 for _ in data]
+
+    work = f"{PHOTOGRAPHS} photographs of {PHOTOGRAPH[0]} x {PHOTOGRAPH[1]} px to 128 x 128 px"
+    yield (
+        *("reduced-scale JPEG decoding", work),
+        *(("whole", read(files.map(whole))), ("reduced", read(files.map(reduced)))),
+    )
+    cached = files.map(reduced).cache()
+    yield (
+        *("cache of uint8 pictures", work),
+        *(("decoded each epoch", read(files.map(reduced))), ("from the cache", read(cached))),
+    )
+
+
+def encoded(image, mask):
+    """A pair as it lies in the Pets' files: a JPEG, and a PNG with labels from 1."""
+    files = {}
+    for name, array, kind in (("image", image, "JPEG"), ("segmentation_mask", mask + 1, "PNG")):
+        file = io.BytesIO()
+        resample = Image.Resampling.BILINEAR if kind == "JPEG" else Image.Resampling.NEAREST
+        Image.fromarray(array).resize(PHOTOGRAPH[::-1], resample).save(file, kind, quality=92)
+        files[name] = file.getvalue()
+    return files
+
+
+def of_evaluation():
+    """The mean IoU of a data set."""
+    images, masks = batch(16, 128)
+    data = tf.data.Dataset.from_tensor_slices((images, masks)).batch(8).cache()
+    model = unet(NUM_CLASSES, backbone="small", weights=None, input_shape=(128, 128, 3))
+    theirs = keras.metrics.MeanIoU(NUM_CLASSES, sparse_y_pred=False)
+
+    def one_by_one():
+        theirs.reset_state()
+        for image, mask in data.unbatch().batch(1):
+            theirs.update_state(mask, model.predict(image, verbose=0))
+
+    model.compile(metrics=[MeanIoU(NUM_CLASSES)], loss=CrossEntropy())
+    compiled = functools.partial(model.evaluate, data, verbose=0)
+    yield (
+        *("evaluation as one compiled pass", f"small U-Net, {len(images)} pictures of 128 px"),
+        *(("predict and keras.metrics.MeanIoU, one by one", one_by_one), ("evaluate", compiled)),
+    )
+
+
+GROUPS = (of_data, of_unet, of_fcn, of_deeplab, of_fit, of_evaluation)
+
+if __name__ == "__main__":
+    main()
