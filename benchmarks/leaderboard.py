@@ -37,6 +37,7 @@ MODELS = {
         "tutorial": "U-Net, recipe of the TensorFlow tutorial",
         "unet_128": "U-Net",
         "unet_256": "U-Net, then at 256 px",
+        "unet_256_long": "U-Net, longer at 256 px, Lovász",
     },
     train_fcn: {
         "fcn32_128": "FCN-32",

@@ -3,7 +3,8 @@
 For each finished run: which kinds of wrong pixels it has, over all test pictures and in its ten
 worst. For each pair of models, trained with the same seed: the difference of their mean IoU with
 its interval, which needs both models' counts of each picture. The weights are those that the
-scripts `train_*.py` leave in runs/; nothing is trained here.
+scripts `train_*.py` leave in runs/; nothing is trained here. And for the true label maps: what they
+score against themselves one or two pixels aside, as two people's outlines may lie.
 """
 
 import os
@@ -16,14 +17,16 @@ from training import describe_data, fingerprint_of_code
 
 from seglib import results
 from seglib.data import pets
-from seglib.metrics import error_kinds
+from seglib.metrics import confusion_matrix, error_kinds
 from seglib.metrics.compare import differences
+from seglib.metrics.confusion import iou_per_class
 from seglib.metrics.report import PictureCounter, weighted_scores
 
 SEED = 0  # of the pairs: the one that every model has
 WORST = 10
 NEAR = 0.03  # of the picture's height: what counts as near the border
 BOOTSTRAP = 1000
+ASIDE = ((128, 1), (128, 2), (256, 1), (256, 2))  # size of the pictures, pixels
 CODE = (*leaderboard.CODE, "seglib/distance.py", "benchmarks/pictures.py")
 
 
@@ -48,6 +51,7 @@ def main():
         "commit": results.commit(),
         "runs": runs,
         "pairs": pairs(counted),
+        "aside": [aside(size, pixels) for size, pixels in ASIDE],
     }
     results.save("pictures", result)
 
@@ -141,6 +145,24 @@ def pairs(counted):
             names = {"before": list(before), "after": list(after)}
             found.append({**names, "seed": SEED, "value": value, "low": low, "high": high})
     return found
+
+
+def aside(size, pixels):
+    """Returns what the true label maps score against themselves, so many pixels aside."""
+    matrix = 0
+    for _, masks in pets.load("test", image_size=size):
+        truth = masks.numpy()
+        for axis in (1, 2):
+            kept = truth.shape[axis] - pixels
+            shifted, still = (np.take(truth, np.arange(kept) + n, axis) for n in (pixels, 0))
+            matrix = matrix + confusion_matrix(still, shifted, len(pets.CLASSES)).numpy()
+    iou = iou_per_class(matrix)
+    return {
+        "image_size": size,
+        "pixels": pixels,
+        "mean_iou": round(float(np.mean(iou)), 5),
+        "iou": {name: round(float(v), 5) for name, v in zip(pets.CLASSES, iou, strict=True)},
+    }
 
 
 if __name__ == "__main__":
