@@ -5,6 +5,7 @@ from keras import ops
 
 from seglib.errors import check_num_classes
 from seglib.models.backbone import backbone as build_backbone
+from seglib.models.folding import fold
 from seglib.models.guarded import Guarded
 from seglib.models.upsample import Upsample
 
@@ -67,6 +68,8 @@ class PadToMultiple(keras.layers.Layer):
         self.value = value
 
     def call(self, x):
+        if all(size is not None and size % self.multiple == 0 for size in x.shape[1:3]):
+            return x
         _, height, width, _ = ops.shape(x)
         # Pad by a number known in advance, then cut: the sizes may be known only at run time.
         most = self.multiple - 1
@@ -159,11 +162,16 @@ class InferenceMode(keras.layers.Layer):
 
     Writing `backbone(x, training=False)` while a functional model is built is not enough: since
     Keras 3 the `training=True` of `fit` takes its place (keras-team/keras#20285).
+
+    Its BatchNorm layers are computed with their convolutions; see `seglib.models.folding`.
     """
 
     def __init__(self, model, **kwargs):
         super().__init__(**kwargs)
         self.model = model
+        folded = fold(model)
+        # A function, for Keras must not take it for a second part: it has the same weights.
+        self.infer = lambda x: folded(x, training=False)
 
     def build(self, shape):
         """Does nothing: the model comes built."""
@@ -172,7 +180,7 @@ class InferenceMode(keras.layers.Layer):
         return self.model.compute_output_shape(shape)
 
     def call(self, x):
-        return self.model(x, training=False)
+        return self.infer(x)
 
 
 @keras.saving.register_keras_serializable("seglib")

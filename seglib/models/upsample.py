@@ -30,7 +30,10 @@ class Upsample(keras.layers.Layer):
             return x
         _, height, width, _ = x.shape
         if height is not None and width is not None:
-            return ops.image.resize(x, (self.factor * height, self.factor * width))
+            # In 32 bits also under mixed precision: Keras would clip each value to what 16 bits
+            # can hold, though a mean of some values never exceeds them.
+            size = (self.factor * height, self.factor * width)
+            return ops.cast(ops.image.resize(ops.cast(x, "float32"), size), x.dtype)
         x = self.enlarge(x, 1)  # (B, factor H, W, C)
         return self.enlarge(x, 2)  # (B, factor H, factor W, C)
 
