@@ -160,13 +160,13 @@ def install_all(environments):
     return pythons, errors
 
 
-def install(name, packages, folder=CACHE):
+def install(name, packages, folder=None):
     """Makes an environment with the packages, unless it is there, and returns its Python.
 
     Raises:
         subprocess.CalledProcessError: if pip cannot; its `stderr` says why.
     """
-    place = folder / name
+    place = (folder or CACHE) / name
     python, done = place / "bin" / "python", place / "installed.json"
     if done.exists() and json.loads(done.read_text()) == list(packages):
         return str(python)
@@ -211,6 +211,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
+                bufsize=0,  # or `select` would not see what has been read ahead
                 env={**os.environ, **SETTINGS},
             )
 
@@ -220,8 +221,10 @@ class Worker:
         Raises:
             Failed: if there is none.
         """
-        readable, _, _ = select.select([self.process.stdout], [], [], patience)
-        line = self.process.stdout.readline() if readable else b""
+        line = b" "
+        while line and not line.startswith(b"{"):  # libraries print when they are imported
+            readable, _, _ = select.select([self.process.stdout], [], [], patience)
+            line = self.process.stdout.readline() if readable else b""
         if not line:
             self.stop()
             raise Failed(last_line(self.log.read_text(errors="replace")) if readable else "hangs")
@@ -339,3 +342,7 @@ def describe(measured, not_installed, rounds):
         "failed": {title: why for _, failed in measured.values() for title, why in failed.items()},
         "not_installed": not_installed,
     }
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -45,6 +46,8 @@ def workers(peers, tmp_path, monkeypatch):
 
 FAKE = """
 import time
+
+print("Using the best of frameworks.\\n")
 
 def build(seconds, batch, size, classes):
     print("libraries print when they like")
@@ -167,6 +170,7 @@ def test_what_cannot_be_installed_is_named_and_the_rest_is_measured(
     saved = results.load("peers")
     assert [run["title"] for run in saved["runs"]] == ["FAKE"]
     assert saved["not_installed"] == {"theirs": why}
+    assert (tmp_path / "cache" / "theirs").is_dir()
     assert saved["failed"] == {"THEIRS": "theirs is not installed"}
     assert saved["versions"]["fake"] == "1.2"
     assert f"Not installed: theirs: {why}" in results.markdown_table(saved)
@@ -251,6 +255,12 @@ def test_the_worker_of_seglib_trains_and_predicts(script, monkeypatch):
     assert found["predict"]().shape == (1, 32, 32, 2)
     assert 0 < found["trainable"] < found["parameters"]  # BatchNorm's statistics are not trained
     assert set(found["versions"]) == {"keras", "tensorflow"}
+
+
+def test_the_script_runs(peers):
+    command = [sys.executable, peers.__file__, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "of unet, fcn8, deeplabv3plus" in done.stdout
 
 
 def test_all_candidates_have_a_worker_and_an_environment(peers):

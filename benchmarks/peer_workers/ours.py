@@ -12,13 +12,13 @@ from seglib.models import backbone, deeplab_v3_plus, fcn8, unet
 def build(model, *, batch, size, classes, policy="float32"):
     """Returns one of `MODELS`, ready to be timed; `policy` is Keras's dtype policy."""
     keras.config.set_dtype_policy(policy)
-    work = {"batch": batch, "size": size, "classes": classes}
     made = MODELS[model](classes, (size, size, 3))
-    if model == "walk_through":
-        scale = keras.applications.vgg16.preprocess_input
-        found = timed(made, keras.losses.SparseCategoricalCrossentropy(), pixels=scale, **work)
-    else:
-        found = timed(made, CrossEntropy(), **work)
+    found = timed(
+        made,
+        LOSSES.get(model, CrossEntropy)(),
+        pixels=keras.applications.vgg16.preprocess_input if model == "walk_through" else None,
+        **{"batch": batch, "size": size, "classes": classes},
+    )
     return {**found, "versions": versions("keras", "tensorflow")}
 
 
@@ -40,6 +40,10 @@ def fine_tuned_deeplab(classes, shape):
     return model
 
 
+LOSSES = {
+    "tutorial": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "walk_through": keras.losses.SparseCategoricalCrossentropy,  # its last layer is a softmax
+}
 MODELS = {
     "tutorial": tutorial,
     "unet": frozen_unet,
