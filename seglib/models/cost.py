@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import keras
 
+from seglib.models import folding
+
 PARTS = ("backbone", "decoder", "head")
 
 
@@ -178,6 +180,7 @@ def recorded_calls(model, input_shape=None):
     with contextlib.ExitStack() as stack:
         for kind in COUNTED:
             stack.enter_context(watched(kind, calls))
+        stack.enter_context(watched_folding(calls))
         Inference(model).symbolic_call(picture)
     return calls
 
@@ -222,3 +225,24 @@ def watched(kind, calls):
             kind.call = call
         else:
             del kind.call
+
+
+@contextlib.contextmanager
+def watched_folding(calls):
+    """Notes the convolutions that are computed together with a BatchNorm, and so never called.
+
+    Args:
+        calls: list that `(layer, input shape, output shape)` is appended to.
+    """
+    folded = folding.folded
+
+    def noted(convolution, norm, inputs):
+        outputs = folded(convolution, norm, inputs)
+        calls.append((convolution, tuple(inputs.shape), tuple(outputs.shape)))
+        return outputs
+
+    folding.folded = noted
+    try:
+        yield
+    finally:
+        folding.folded = folded
