@@ -326,7 +326,10 @@ def run_of(work, candidate, ready, times):
 def describe(measured, not_installed, rounds):
     """Returns the content of the file of results."""
     runs = [run for found, _ in measured.values() for run in found]
-    found = {name: v for run in runs for name, v in run["versions"].items()}
+    found = {}  # environments may hold different versions of one package
+    for run in runs:
+        for name, version in run["versions"].items():
+            found.setdefault(name, set()).add(version)
     return {
         "task": "training steps and predictions of segmentation models",
         "data": {
@@ -336,7 +339,8 @@ def describe(measured, not_installed, rounds):
             "note": f"random pictures and weights, two threads, medians of {rounds} rounds in turn",
         },
         "device": results.device(),
-        "versions": results.versions(("numpy",)) | dict(sorted(found.items())),
+        "versions": results.versions(())
+        | {n: " and ".join(sorted(found[n])) for n in sorted(found)},
         "commit": results.commit(),
         "runs": runs,
         "failed": {title: why for _, failed in measured.values() for title, why in failed.items()},
