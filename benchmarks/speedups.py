@@ -165,7 +165,8 @@ def of_data():
     )
 
     def whole(example):
-        image = tf.image.resize(tf.io.decode_jpeg(example["image"], channels=3), (128, 128))
+        image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
+        image = tf.image.resize(image, (128, 128))
         mask = pipeline.decode_mask(example["segmentation_mask"], (128, 128), example["image"])
         return tf.cast(tf.round(image), tf.uint8), mask
 
@@ -175,7 +176,7 @@ def of_data():
     def read(data):
         return lambda: [0 for _ in data]
 
-    work = f"{PHOTOGRAPHS} photographs of {PHOTOGRAPH[0]} x {PHOTOGRAPH[1]} px to 128 x 128 px"
+    work = f"{PHOTOGRAPHS} JPEG files of {PHOTOGRAPH[0]} x {PHOTOGRAPH[1]} px to 128 x 128 px"
     yield (
         *("reduced-scale JPEG decoding", work),
         *(("whole", read(files.map(whole))), ("reduced", read(files.map(reduced)))),
