@@ -64,7 +64,6 @@ def drop_stale_outputs():
     shutil.rmtree(CACHE, ignore_errors=True)
     # Sphinx reads a page again only when the page changed, and it runs notebooks while reading.
     shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
-    BUILD.mkdir(exist_ok=True)
     FINGERPRINT.write_text(now)
 
 
@@ -117,6 +116,8 @@ def run_notebook(name, timeout):
         `None`.
     """
     say(f"running {name} ...")
+    with LOG.open("ab") as log:  # what kernels say while they start and end; errors come as outputs
+        os.dup2(log.fileno(), sys.stderr.fileno())
     path = ROOT / name
     start = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
@@ -140,7 +141,7 @@ def run_jupyter_book():
     program = Path(sys.executable).with_name("jupyter-book")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     complained = False
-    with LOG.open("w", encoding="utf-8") as log:
+    with LOG.open("a", encoding="utf-8") as log:
         book = subprocess.Popen(
             [program, *COMMAND],
             cwd=ROOT,
@@ -195,6 +196,8 @@ def main():
     start = time.monotonic()
     os.environ.setdefault("SEGLIB_PROFILE", "sample")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    BUILD.mkdir(exist_ok=True)
+    LOG.unlink(missing_ok=True)
     drop_stale_outputs()
     say("building; a first run takes some minutes")
     failed = run_notebooks(jobs)
