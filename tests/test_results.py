@@ -363,6 +363,6 @@ def test_a_saving_is_shown_with_its_ratio():
     saving = {"saving": "cache", "work": "an epoch", "before": "none", "after": "uint8"}
     times = {"before_ms": 1234.4, "after_ms": 100.0}
     header, _, row = rows(results.markdown_table(result(saving | times)))
-    assert row[header.index("Without")] == "1,234 ms (none)"
-    assert row[header.index("With")] == "100 ms (uint8)"
+    assert row[header.index("Saving")] == "cache: uint8, not none"
+    assert (row[header.index("Without")], row[header.index("With")]) == ("1,234 ms", "100 ms")
     assert row[header.index("Speed")] == "12.34×"  # 1234.4 / 100
