@@ -11,7 +11,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python
 MAKE_ENV := sh tools/python.sh tools/environment.py
 
-# Notebooks or files of tests at a time. One uses little more than one core, and 2 to 4 GB.
+# Notebooks or files of tests at a time. One uses about one core, and 2 to 4 GB.
 JOBS ?= 2
 SEGLIB_PROFILE ?= sample
 TF_CPP_MIN_LOG_LEVEL ?= 3

@@ -4,7 +4,7 @@ For each finished run: which kinds of wrong pixels it has, over all test picture
 worst. For each pair of models, trained with the same seed: the difference of their mean IoU with
 its interval, which needs both models' counts of each picture. The weights are those that the
 scripts `train_*.py` leave in runs/; nothing is trained here. And for the true label maps: what they
-score against themselves one or two pixels aside, as two people's outlines may lie.
+score against themselves displaced by one or two pixels, as two people's outlines may lie.
 """
 
 import os
@@ -26,7 +26,7 @@ SEED = 0  # of the pairs: the one that every model has
 WORST = 10
 NEAR = 0.03  # of the picture's height: what counts as near the border
 BOOTSTRAP = 1000
-ASIDE = ((128, 1), (128, 2), (256, 1), (256, 2))  # size of the pictures, pixels
+DISPLACED = ((128, 1), (128, 2), (256, 1), (256, 2))  # size of the pictures, pixels
 CODE = (*leaderboard.CODE, "seglib/distance.py", "benchmarks/pictures.py")
 
 
@@ -51,7 +51,7 @@ def main():
         "commit": results.commit(),
         "runs": runs,
         "pairs": pairs(counted),
-        "aside": [aside(size, pixels) for size, pixels in ASIDE],
+        "displaced": [displaced(size, pixels) for size, pixels in DISPLACED],
     }
     results.save("pictures", result)
 
@@ -147,8 +147,8 @@ def pairs(counted):
     return found
 
 
-def aside(size, pixels):
-    """Returns what the true label maps score against themselves, so many pixels aside."""
+def displaced(size, pixels):
+    """Returns what the true label maps score against themselves displaced by so many pixels."""
     matrix = 0
     for _, masks in pets.load("test", image_size=size):
         truth = masks.numpy()

@@ -22,10 +22,12 @@ from seglib.data import pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import deeplab_v3_plus, fcn8, unet
+from seglib.models.folding import convolve
 
 NUM_CLASSES = 3
 PHOTOGRAPH = (375, 500)  # the usual size of the Pets' photographs
 PHOTOGRAPHS = 64
+DECODED = (128, 128)
 STEPS = 8  # batches of a short epoch
 
 
@@ -98,13 +100,12 @@ def of_unet():
     trained = functools.partial(unet, NUM_CLASSES, **options | {"freeze_backbone": False})
     work = "U-Net, MobileNetV2, training step, 8 x 128 px"
     yield (
-        *("light decoder", work),
-        *(("the tutorial's", step(tutorial, data)), ("light", step(light, data))),
+        "light decoder",
+        work,
+        ("the tutorial's", step(tutorial, data)),
+        ("light", step(light, data)),
     )
-    yield (
-        *("frozen backbone", work),
-        *(("trained", step(trained, data)), ("frozen", step(light, data))),
-    )
+    yield "frozen backbone", work, ("trained", step(trained, data)), ("frozen", step(light, data))
     yield from switches(light, data, work, "U-Net, MobileNetV2, prediction, 8 x 128 px")
 
 
@@ -114,8 +115,10 @@ def of_fcn():
     wide = functools.partial(fcn8, NUM_CLASSES, head_width=4096, **options)
     narrow = functools.partial(fcn8, NUM_CLASSES, **options)
     yield (
-        *("narrow head", "FCN-8, VGG16 frozen, training step, 4 x 224 px"),
-        *(("4096 channels", step(wide, data)), ("256 channels", step(narrow, data))),
+        "narrow head",
+        "FCN-8, VGG16 frozen, training step, 4 x 224 px",
+        ("4096 channels", step(wide, data)),
+        ("256 channels", step(narrow, data)),
     )
 
 
@@ -126,8 +129,10 @@ def of_deeplab():
     separable = functools.partial(deeplab_v3_plus, NUM_CLASSES, **options)
     work = "DeepLabV3+, ResNet-50, training step, 2 x 256 px"
     yield (
-        *("separable convolutions", work),
-        *(("whole", step(whole, data)), ("separable", step(separable, data))),
+        "separable convolutions",
+        work,
+        ("whole", step(whole, data)),
+        ("separable", step(separable, data)),
     )
     yield from switches(separable, data, work, "DeepLabV3+, ResNet-50, prediction, 2 x 256 px")
 
@@ -138,6 +143,45 @@ def switches(build, data, training, predicting):
         plain = "float32", call(build, data)
         yield "mixed_bfloat16", work, plain, ("bfloat16", call(build, data, policy=bfloat16))
         yield "jit_compile", work, plain, ("XLA", call(build, data, jit_compile=True))
+
+
+def of_batch_norm():
+    """A convolution and its BatchNorm, layer after layer and as `seglib.models.folding` has it."""
+    x = tf.random.stateless_normal((8, 64, 64, 64), (0, 0))
+    convolution = keras.layers.Conv2D(64, 3, padding="same", use_bias=False)
+    norm = keras.layers.BatchNormalization()
+    norm.build(convolution(x).shape)
+
+    def apart(x, training):
+        return norm(convolution(x), training=training)
+
+    def together(x, training):
+        return convolve(convolution, norm, x, training)
+
+    def predicted(function):
+        return tf.function(lambda: function(x, False), autograph=False)
+
+    def gradient(function):
+        def call():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(function(x, True) * x)  # that of a square is about constant
+            return tape.gradient(loss, convolution.trainable_weights + norm.trainable_weights)
+
+        return tf.function(call, autograph=False)
+
+    work = "a convolution and its BatchNorm, 8 x 64 x 64 x 64"
+    yield (
+        "folded BatchNorm",
+        f"{work}, prediction",
+        ("apart", predicted(apart)),
+        ("folded", predicted(together)),
+    )
+    yield (
+        "fused BatchNorm",
+        f"{work}, gradients",
+        ("Keras's operations", gradient(apart)),
+        ("one kernel", gradient(together)),
+    )
 
 
 def of_fit():
@@ -151,8 +195,10 @@ def of_fit():
         return functools.partial(model.fit, data, verbose=0, shuffle=False)
 
     yield (
-        *("steps_per_execution", f"small U-Net, {STEPS} steps of 8 x 64 px"),
-        *(("1 step a call", epoch(1)), (f"{STEPS} steps a call", epoch(STEPS))),
+        "steps_per_execution",
+        f"small U-Net, {STEPS} steps of 8 x 64 px",
+        ("1 step a call", epoch(1)),
+        (f"{STEPS} steps a call", epoch(STEPS)),
     )
 
 
@@ -164,28 +210,36 @@ def of_data():
         {name: [pair[name] for pair in pairs] for name in pairs[0]}
     )
 
-    def whole(example):
-        image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
-        image = tf.image.resize(image, (128, 128))
-        mask = pipeline.decode_mask(example["segmentation_mask"], (128, 128), example["image"])
-        return tf.cast(tf.round(image), tf.uint8), mask
-
-    def reduced(example):
-        return pipeline.decode_example(example, (128, 128))
-
     def read(data):
         return lambda: [0 for _ in data]
 
-    work = f"{PHOTOGRAPHS} JPEG files of {PHOTOGRAPH[0]} x {PHOTOGRAPH[1]} px to 128 x 128 px"
+    before, after = ("{} x {} px".format(*size) for size in (PHOTOGRAPH, DECODED))
+    work = f"{PHOTOGRAPHS} JPEG files of {before} to {after}"
     yield (
-        *("reduced-scale JPEG decoding", work),
-        *(("whole", read(files.map(whole))), ("reduced", read(files.map(reduced)))),
+        "reduced-scale JPEG decoding",
+        work,
+        ("whole", read(files.map(decode_whole))),
+        ("reduced", read(files.map(decode_reduced))),
     )
-    cached = files.map(reduced).cache()
+    cached = files.map(decode_reduced).cache()
     yield (
-        *("cache of uint8 pictures", work),
-        *(("decoded each epoch", read(files.map(reduced))), ("from the cache", read(cached))),
+        "cache of uint8 pictures",
+        work,
+        ("decoded each epoch", read(files.map(decode_reduced))),
+        ("from the cache", read(cached)),
     )
+
+
+def decode_whole(example):
+    """As `pipeline.decode_example`, but for the size at which the JPEG is decoded."""
+    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
+    image = tf.image.resize(image, DECODED)
+    mask = pipeline.decode_mask(example["segmentation_mask"], DECODED, example["image"])
+    return tf.cast(tf.round(image), tf.uint8), mask
+
+
+def decode_reduced(example):
+    return pipeline.decode_example(example, DECODED)
 
 
 def encoded(image, mask):
@@ -214,12 +268,14 @@ def of_evaluation():
     model.compile(metrics=[MeanIoU(NUM_CLASSES)], loss=CrossEntropy())
     compiled = functools.partial(model.evaluate, data, verbose=0)
     yield (
-        *("evaluation as one compiled pass", f"small U-Net, {len(images)} pictures of 128 px"),
-        *(("predict and keras.metrics.MeanIoU, one by one", one_by_one), ("evaluate", compiled)),
+        "evaluation as one compiled pass",
+        f"small U-Net, {len(images)} pictures of 128 px",
+        ("predict and keras.metrics.MeanIoU, one by one", one_by_one),
+        ("evaluate", compiled),
     )
 
 
-GROUPS = (of_data, of_unet, of_fcn, of_deeplab, of_fit, of_evaluation)
+GROUPS = (of_data, of_batch_norm, of_unet, of_fcn, of_deeplab, of_fit, of_evaluation)
 
 if __name__ == "__main__":
     main()

@@ -60,8 +60,8 @@ def xla_works():
 def batch_norm(layer, x):
     """Returns `layer(x, training=True)`, by TensorFlow's one kernel for it where that is possible.
 
-    Keras computes the mean, the variance and the result one after the other and in float32, which
-    takes about ten passes over the map.
+    Keras computes the mean, the variance and the result one after the other and in float32, each in
+    passes of its own over the map.
 
     Args:
         layer: a built `keras.layers.BatchNormalization`; its statistics follow the batch's.
@@ -71,8 +71,7 @@ def batch_norm(layer, x):
         The normalized map, in the dtype of `x`.
     """
     special = layer.synchronized or getattr(layer, "renorm", False) or layer.axis not in (-1, 3)
-    # On a CPU the kernel wants whole vectors of channels: for 24 of them it takes three times as
-    # long as Keras's operations, for 32 half as long.
+    # On a CPU the kernel wants whole vectors of channels, and is slow for other numbers of them.
     special = special or x.shape[-1] % 16 or keras.backend.standardize_dtype(x.dtype) == "float64"
     if keras.backend.backend() != "tensorflow" or special:
         return layer(x, training=True)

@@ -285,7 +285,7 @@ def _table_of_savings(result: dict) -> str:
     for run in result["runs"]:
         saving = f"{run['saving']}: {run['after']}, not {run['before']}"
         times = (f"{run[f'{when}_ms']:,.0f} ms" for when in ("before", "after"))
-        speed = f"{run['before_ms'] / run['after_ms']:.2f}×"
+        speed = f"{run['before_ms'] / run['after_ms']:.2f} ×"
         lines.append(_row([saving, run["work"], *times, speed]))
     return "\n".join([*lines, "", _measured_on(result)])
 

@@ -55,12 +55,12 @@ def test_each_pair_of_models_is_compared_once(pictures):
     assert found[1]["low"] <= found[1]["value"] <= found[1]["high"]
 
 
-def test_label_maps_one_pixel_aside_by_hand(pictures, monkeypatch):
+def test_label_maps_displaced_by_one_pixel_by_hand(pictures, monkeypatch):
     truth = tf.constant([[[0, 0, 1, 1, 2, 2]] * 2], "uint8")  # two equal rows
     monkeypatch.setattr(pictures.pets, "load", lambda split, image_size: [(None, truth)])
     # Down, nothing changes: 2 pixels a class. To the side, of 5 pixels in each row 0, 1, 1, 2, 2
     # come to lie over 0, 0, 1, 1, 2: 4 of each class are right in all, 2 are 0 for 1, 2 1 for 2.
-    found = pictures.aside(6, 1)
+    found = pictures.displaced(6, 1)
     assert list(found["iou"].values()) == [round(4 / 6, 5), 4 / 8, round(4 / 6, 5)]
     assert found["mean_iou"] == round((4 / 6 + 4 / 8 + 4 / 6) / 3, 5)
 

@@ -365,4 +365,4 @@ def test_a_saving_is_shown_with_its_ratio():
     header, _, row = rows(results.markdown_table(result(saving | times)))
     assert row[header.index("Saving")] == "cache: uint8, not none"
     assert (row[header.index("Without")], row[header.index("With")]) == ("1,234 ms", "100 ms")
-    assert row[header.index("Speed")] == "12.34×"  # 1234.4 / 100
+    assert row[header.index("Speed")] == "12.34 ×"  # 1234.4 / 100

@@ -179,8 +179,9 @@ def recorded_calls(model, input_shape=None):
     picture = keras.tree.map_structure(symbolic, model.input)
     with contextlib.ExitStack() as stack:
         for kind in COUNTED:
-            stack.enter_context(watched(kind, calls))
-        stack.enter_context(watched_folding(calls))
+            stack.enter_context(watched(kind, "call", calls))
+        # Convolutions that are computed together with a BatchNorm are not called themselves.
+        stack.enter_context(watched(folding, "folded", calls))
         Inference(model).symbolic_call(picture)
     return calls
 
@@ -201,48 +202,28 @@ class Inference(keras.Operation):
 
 
 @contextlib.contextmanager
-def watched(kind, calls):
-    """Notes the shapes that every layer of a kind sees, while the context lasts.
+def watched(owner, name, calls):
+    """Notes the shapes that each call of a function sees, while the context lasts.
 
     Args:
-        kind: class of layers.
+        owner: class or module that holds the function.
+        name: of the function; its first arguments are a layer and that layer's input.
         calls: list that `(layer, input shape, output shape)` is appended to.
     """
-    own = "call" in vars(kind)  # or inherited
-    call = kind.call
+    own = name in vars(owner)  # or inherited
+    function = getattr(owner, name)
 
-    @functools.wraps(call)
+    @functools.wraps(function)
     def noted(layer, inputs, *args, **kwargs):
-        outputs = call(layer, inputs, *args, **kwargs)
+        outputs = function(layer, inputs, *args, **kwargs)
         calls.append((layer, tuple(inputs.shape), tuple(outputs.shape)))
         return outputs
 
-    kind.call = noted
+    setattr(owner, name, noted)
     try:
         yield
     finally:
         if own:
-            kind.call = call
+            setattr(owner, name, function)
         else:
-            del kind.call
-
-
-@contextlib.contextmanager
-def watched_folding(calls):
-    """Notes the convolutions that are computed together with a BatchNorm, and so never called.
-
-    Args:
-        calls: list that `(layer, input shape, output shape)` is appended to.
-    """
-    folded = folding.folded
-
-    def noted(convolution, norm, inputs):
-        outputs = folded(convolution, norm, inputs)
-        calls.append((convolution, tuple(inputs.shape), tuple(outputs.shape)))
-        return outputs
-
-    folding.folded = noted
-    try:
-        yield
-    finally:
-        folding.folded = folded
+            delattr(owner, name)

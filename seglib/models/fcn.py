@@ -188,7 +188,7 @@ def upsample(factor, upsampling, **kwargs):
     """Returns the layer that `upsampling` names; scores stay in float32.
 
     Raises:
-        ValueError: for an unknown name or a backbone of other strides.
+        ValueError: for an unknown name.
     """
     layers = {"fixed": Upsample, "learned": LearnedUpsample}
     if upsampling not in layers:

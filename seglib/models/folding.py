@@ -30,10 +30,10 @@ def convolve(convolution, norm, x, training=None):
         return norm(convolution(x), training=training)
     if training and norm.trainable:
         return batch_norm(norm, convolution(x))
-    return folded(convolution, norm, x)
+    return folded(convolution, x, norm)
 
 
-def folded(convolution, norm, x):
+def folded(convolution, x, norm):
     """Returns `norm(convolution(x))` with the stored statistics, as one convolution."""
     scale = ops.rsqrt(norm.moving_variance + norm.epsilon)  # (C,)
     scale = scale * norm.gamma if norm.scale else scale
@@ -81,7 +81,7 @@ class FoldedConvolution(keras.layers.Layer):
         return self.convolution.compute_output_shape(shape)
 
     def call(self, x):
-        return folded(self.convolution, self.norm, ops.cast(x, self.compute_dtype))
+        return folded(self.convolution, ops.cast(x, self.compute_dtype), self.norm)
 
 
 def fold(network):

@@ -64,7 +64,7 @@ def test_by_hand():
     convolution.set_weights([np.reshape([2.0, 3.0], (1, 1, 2, 1)), np.array([1.0])])
     norm.set_weights([np.array([v]) for v in (5.0, 7.0, 4.0, 9.0)])  # gamma, beta, mean, variance
     # (2 * 1 + 3 * 10 + 1 - 4) / 3 * 5 + 7
-    found = folded(convolution, norm, ops.convert_to_tensor([[[[1.0, 10.0]]]]))
+    found = folded(convolution, ops.convert_to_tensor([[[[1.0, 10.0]]]]), norm)
     assert to_numpy(found).item() == pytest.approx(29 / 3 * 5 + 7, rel=1e-6)
 
 
