@@ -1,6 +1,7 @@
 """One piece of a computation as one kernel, where the backend would otherwise make many passes."""
 
 import functools
+import math
 
 import keras
 
@@ -73,6 +74,8 @@ def batch_norm(layer, x):
     special = layer.synchronized or getattr(layer, "renorm", False) or layer.axis not in (-1, 3)
     # On a CPU the kernel wants whole vectors of channels, and is slow for other numbers of them.
     special = special or x.shape[-1] % 16 or keras.backend.standardize_dtype(x.dtype) == "float64"
+    # Each call of it also takes a while, whatever the map's size.
+    special = special or (None not in x.shape[1:] and math.prod(x.shape[1:]) < 8192)
     if keras.backend.backend() != "tensorflow" or special:
         return layer(x, training=True)
     import tensorflow as tf

@@ -504,6 +504,14 @@ def test_a_notebook_that_fails_fails_the_book(book):
     assert build(book).returncode == 0
 
 
+def test_a_kernel_that_dies_fails_the_book(book):
+    write_notebook(book, "import os\nos._exit(1)")
+    answer = build(book)
+    assert answer.returncode == 1
+    assert "DeadKernelError: Kernel died" in answer.stdout
+    assert "FAILED in notebooks/one.ipynb" in answer.stdout
+
+
 def test_a_warning_fails_the_book_until_it_is_mended(book):
     (book / "book" / "index.md").write_text("# Start\n\n[nowhere](absent.md)\n")
     # Twice: Sphinx warns only of what it reads, and it does not read again what did not change.

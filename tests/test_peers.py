@@ -257,6 +257,29 @@ def test_the_worker_of_seglib_trains_and_predicts(script, monkeypatch):
     assert set(found["versions"]) == {"keras", "tensorflow"}
 
 
+def test_the_rebuilt_tutorial_is_the_network_that_chapter_2_compares_with(script):
+    ours, shape = script("ours"), (64, 64, 3)
+    theirs = ours.tutorial(3, shape)
+    assert theirs.count_params() == 6_504_227  # as on the tutorial's page
+    same = unet(3, decoder="tutorial", weights=None, input_shape=shape, freeze_backbone=True)
+    # The tutorial takes the last convolution's result before its BatchNorm.
+    last = same.backbone.get_layer("block_16_project_BN")
+    last.gamma.assign(np.sqrt(1 + last.epsilon) * np.ones(last.gamma.shape))
+    *encoder, _ = (layer for layer in same.backbone.layers if layer.weights)
+    start = theirs.layers.index(theirs.get_layer("block_16_project")) + 1
+    decoder = [layer for layer in theirs.layers[start:] if layer.weights]
+    for layer in encoder:
+        theirs.get_layer(layer.name).set_weights(layer.get_weights())
+    pairs = zip(same.decoder.upsample, same.decoder.norm, strict=True)
+    ours_in_turn = [layer for pair in pairs for layer in pair] + [same.head.classify]
+    for layer, source in zip(decoder, ours_in_turn, strict=True):
+        layer.set_weights(source.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("float32")
+    expected = same.predict_on_batch(images)
+    found = theirs.predict_on_batch(ours.PIXELS["tutorial"](images))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 def test_the_script_runs(peers):
     command = [sys.executable, peers.__file__, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -2,7 +2,7 @@
 
 import keras
 from fcn import walk_through
-from keras_calls import timed
+from keras_calls import ones, timed
 from protocol import serve, versions
 
 from seglib.losses import CrossEntropy
@@ -16,14 +16,31 @@ def build(model, *, batch, size, classes, policy="float32"):
     found = timed(
         made,
         LOSSES.get(model, CrossEntropy)(),
-        pixels=keras.applications.vgg16.preprocess_input if model == "walk_through" else None,
+        pixels=PIXELS.get(model),
         **{"batch": batch, "size": size, "classes": classes},
     )
     return {**found, "versions": versions("keras", "tensorflow")}
 
 
 def tutorial(classes, shape):
-    return unet(classes, decoder="tutorial", weights=None, input_shape=shape, freeze_backbone=True)
+    """The U-Net of the TensorFlow segmentation tutorial, from Keras's own layers.
+
+    `unet(decoder="tutorial")` is the same network, but seglib computes its frozen backbone faster.
+    """
+    encoder = keras.applications.MobileNetV2(input_shape=shape, include_top=False, weights=None)
+    encoder.trainable = False
+    *skips, x = (encoder.get_layer(name).output for name in TUTORIAL_LEVELS)
+    upsampling = {
+        **{"kernel_size": 3, "strides": 2, "padding": "same"},
+        "kernel_initializer": keras.initializers.RandomNormal(0.0, 0.02),
+    }
+    for filters, skip in zip((512, 256, 128, 64), reversed(skips), strict=True):
+        x = keras.layers.Conv2DTranspose(filters, use_bias=False, **upsampling)(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+        x = keras.layers.Concatenate()([x, skip])
+    upsampling["kernel_initializer"] = "glorot_uniform"
+    logits = keras.layers.Conv2DTranspose(classes, dtype="float32", **upsampling)(x)
+    return keras.Model(encoder.input, logits)
 
 
 def frozen_unet(classes, shape):
@@ -40,6 +57,11 @@ def fine_tuned_deeplab(classes, shape):
     return model
 
 
+TUTORIAL_LEVELS = (
+    *(f"block_{number}_expand_relu" for number in (1, 3, 6, 13)),
+    "block_16_project",
+)
+PIXELS = {"tutorial": ones, "walk_through": keras.applications.vgg16.preprocess_input}
 LOSSES = {
     "tutorial": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "walk_through": keras.losses.SparseCategoricalCrossentropy,  # its last layer is a softmax

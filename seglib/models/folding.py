@@ -56,7 +56,7 @@ def folded(convolution, x, norm):
 
 
 class FoldedConvolution(keras.layers.Layer):
-    """A convolution and a BatchNorm that uses the statistics it has stored, as one convolution.
+    """A convolution and the BatchNorm behind it as one layer; see `convolve`.
 
     It works with the weights of the two layers as they are at each call, also while they train.
 
@@ -80,15 +80,14 @@ class FoldedConvolution(keras.layers.Layer):
     def compute_output_shape(self, shape):
         return self.convolution.compute_output_shape(shape)
 
-    def call(self, x):
-        return folded(self.convolution, ops.cast(x, self.compute_dtype), self.norm)
+    def call(self, x, training=None):
+        return convolve(self.convolution, self.norm, ops.cast(x, self.compute_dtype), training)
 
 
 def fold(network):
-    """Returns a network that predicts the same and computes each BatchNorm with its convolution.
+    """Returns a network that says and learns the same, with each BatchNorm in its convolution.
 
-    The new network has the old one's layers, so it follows their training. It is for inference:
-    it never uses the statistics of a batch.
+    The new network has the old one's layers, so either follows the other's training.
 
     Args:
         network: `keras.Model`; one that is not functional is returned as it is.

@@ -157,21 +157,25 @@ def check_strides(backbone):
             )
 
 
-class InferenceMode(keras.layers.Layer):
-    """Calls a model with `training=False`, also while the model around it trains.
+class FoldedBackbone(keras.layers.Layer):
+    """Calls a backbone, with its BatchNorm layers computed in their convolutions.
 
-    Writing `backbone(x, training=False)` while a functional model is built is not enough: since
-    Keras 3 the `training=True` of `fit` takes its place (keras-team/keras#20285).
+    Writing `backbone(x, training=False)` while a functional model is built would not keep the
+    statistics as they are: since Keras 3 the `training=True` of `fit` takes its place
+    (keras-team/keras#20285).
 
-    Its BatchNorm layers are computed with their convolutions; see `seglib.models.folding`.
+    Args:
+        model: the backbone.
+        train_statistics: whether its statistics follow the data while the model around it trains.
     """
 
-    def __init__(self, model, **kwargs):
+    def __init__(self, model, *, train_statistics, **kwargs):
         super().__init__(**kwargs)
         self.model = model
+        self.train_statistics = train_statistics
         folded = fold(model)
         # A function, for Keras must not take it for a second part: it has the same weights.
-        self.infer = lambda x: folded(x, training=False)
+        self.folded = lambda x, training: folded(x, training=training)
 
     def build(self, shape):
         """Does nothing: the model comes built."""
@@ -179,8 +183,8 @@ class InferenceMode(keras.layers.Layer):
     def compute_output_shape(self, shape):
         return self.model.compute_output_shape(shape)
 
-    def call(self, x):
-        return self.infer(x)
+    def call(self, x, training=None):
+        return self.folded(x, bool(training and self.train_statistics))
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -222,7 +226,7 @@ class SegmentationModel(Guarded, keras.Model):
             )
         image = keras.Input(input_shape or backbone.input_shape[1:], name="image")
         padded = PadToMultiple(name="pad")(image)
-        features = backbone(padded) if train_statistics else InferenceMode(backbone)(padded)
+        features = FoldedBackbone(backbone, train_statistics=train_statistics)(padded)
         # A layer casts what it takes: under mixed precision the crop must not round the logits.
         logits = CropTo(name="crop", dtype="float32")([head(decoder(features)), image])
         super().__init__(image, logits, **kwargs)

@@ -142,6 +142,21 @@ def network():
     return model
 
 
+def test_a_folded_network_trains_like_the_one_it_was_made_of():
+    model = network()
+    found = fold(model)
+    x = rng.normal(size=(2, 8, 8, 4)).astype("float32")
+    before = model.get_weights()
+    expected = {name: to_numpy(y) for name, y in model(x, training=True).items()}
+    after = model.get_weights()
+    assert any((a != b).any() for a, b in zip(after, before, strict=True))
+    model.set_weights(before)
+    for name, result in found(x, training=True).items():
+        np.testing.assert_allclose(to_numpy(result), expected[name], rtol=1e-4, atol=1e-4)
+    for weight, wanted in zip(model.get_weights(), after, strict=True):
+        np.testing.assert_allclose(weight, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_a_folded_network_predicts_the_same_and_follows_its_weights():
     model = network()
     found = fold(model)

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from seglib.models.backbone import backbone as build_backbone
+from seglib.models.folding import fold
 from seglib.models.fpn import FPN
 from seglib.models.guarded import Guarded
 from seglib.models.mask_rcnn import losses
@@ -79,6 +80,9 @@ class MaskRCNN(Guarded, keras.Model):
         self.train_statistics = config.weights is None
         frozen = config.freeze_backbone
         self.backbone.trainable = not (config.weights is not None if frozen is None else frozen)
+        folded = fold(self.backbone)
+        # A function, for Keras must not take it for a second part: it has the same weights.
+        self.run_backbone = lambda images, training: folded(images, training=training)
         self.unfrozen_from = None if self.backbone.trainable is False else ""
         last = int(config.levels[-1][1:])
         self.fpn = FPN(
@@ -152,7 +156,7 @@ class MaskRCNN(Guarded, keras.Model):
     def features(self, images, training=False):
         """Returns the feature pyramid of pictures `[B, H, W, 3]`, `{"P2": [B, H/4, W/4, F], …}`."""
         images = ops.cast(images, self.compute_dtype)
-        levels = self.backbone(images, training=bool(training and self.train_statistics))
+        levels = self.run_backbone(images, bool(training and self.train_statistics))
         levels = self.fpn(levels)
         return {level: levels[level] for level in self.config.levels}
 
