@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from training import Experiment, Recipe, Stage, main, weights
+from training import AveragedRecipe, Experiment, Recipe, Stage, main, weights
 
 from seglib import losses
 from seglib.data import pets
@@ -19,6 +19,11 @@ class LovaszRecipe(Recipe):
     """A recipe with Lovász-softmax, which is an IoU, beside the cross-entropy."""
 
     lovasz: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LastRecipe(LovaszRecipe, AveragedRecipe):
+    """A short last stage with Lovász-softmax, more than once, with the weights averaged."""
 
 
 RECIPES = {
@@ -49,6 +54,13 @@ RECIPES = {
         "the same, longer and with Lovász-softmax",
         (Stage(epochs=18, learning_rate=6e-4, first="block_1_expand", warmup=1, image_size=256),),
         start="unet_128",
+    ),
+    "unet_256_last": LastRecipe(
+        "the same, last without zoom, two copies averaged",
+        (Stage(epochs=3, learning_rate=2.5e-4, first="block_1_expand", image_size=256),),
+        augment="flip and color",
+        class_weights=BORDER_WEIGHTS,
+        start="unet_256_long",
     ),
 }
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from seglib import results
@@ -91,7 +92,28 @@ class Recipe:
     start: str | None = None
 
 
-AUGMENT = {"flip": augment.flip_only(), "standard": augment.standard()}
+@dataclasses.dataclass(frozen=True)
+class AveragedRecipe(Recipe):
+    """A recipe whose stages run more than once from the same start; the weights are averaged.
+
+    Each time the pictures come in another order and are changed in other ways. See Wortsman et al.:
+    Model soups, ICML 2022.
+
+    Args:
+        copies: how often.
+    """
+
+    copies: int = 2
+
+
+AUGMENT = {
+    "flip": augment.flip_only(),
+    "standard": augment.standard(),
+    # The models are tested on pictures that nothing resampled, zoomed or turned.
+    "flip and color": dataclasses.replace(
+        augment.standard(), scale=(1.0, 1.0), stretch=1.0, rotation=0.0
+    ),
+}
 
 
 def all_pictures(recipe, stage, seed):
@@ -272,13 +294,18 @@ def run(experiment, name, seed, runs):
         [before] = [r for r in runs if (r["recipe"], r["seed"]) == (recipe.start, seed)]
         wall, cpu = before["train_seconds"], before["cpu_seconds"]
         losses = before["curves"]["loss"]
-    states = [experiment.folder / f"{name}-{seed}-{n}" for n in range(len(recipe.stages))]
-    for stage, folder in zip(recipe.stages, states, strict=True):
-        loss = experiment.loss(recipe)
-        data = experiment.data(recipe, stage, seed)
-        stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, data, folder)
-        wall, cpu = wall + stage_wall, cpu + stage_cpu
-        losses = losses + [round(v, 5) for v in stage_losses]
+    states, trained, start = [], [], model.get_weights()
+    for copy in range(getattr(recipe, "copies", 1)):
+        model.set_weights(start)
+        for stage in recipe.stages:
+            states.append(experiment.folder / f"{name}-{seed}-{len(states)}")
+            loss = experiment.loss(recipe)
+            data = experiment.data(recipe, stage, seed + 1000 * copy)
+            stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, data, states[-1])
+            wall, cpu = wall + stage_wall, cpu + stage_cpu
+            losses = losses + [round(v, 5) for v in stage_losses]
+        trained.append(model.get_weights())
+    model.set_weights([np.mean(copies, axis=0) for copies in zip(*trained, strict=True)])
     if experiment.keep_weights:
         model.save_weights(experiment.weights_path(name, seed))
     for folder in states:
