@@ -38,6 +38,7 @@ MODELS = {
         "unet_128": "U-Net",
         "unet_256": "U-Net, then at 256 px",
         "unet_256_long": "U-Net, longer at 256 px, Lovász",
+        "unet_256_last": "U-Net, last without zoom",
     },
     train_fcn: {
         "fcn32_128": "FCN-32",

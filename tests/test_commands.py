@@ -607,20 +607,44 @@ def test_what_a_notebook_is_complained_of(load_tool, spoil, complaint):
     assert complaint in told
 
 
-def test_running_a_notebook_leaves_nothing_of_this_machine(load_tool, tmp_path, monkeypatch):
+def printed(text, name="stdout"):
+    return nbformat.v4.new_output("stream", text=text, name=name)
+
+
+def test_taking_outputs_leaves_nothing_of_a_run_but_them(load_tool, tmp_path, monkeypatch):
     notebooks = load_tool("notebooks")
-    monkeypatch.setenv("SEGLIB_PROFILE", "full")
+    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "executed")
+    notebooks.EXECUTED.mkdir()
     path = tmp_path / "one.ipynb"
-    notebook = clean_notebook(notebooks)
-    notebook.cells[2].source = "import os; print(os.environ['SEGLIB_PROFILE'])"
-    notebook.metadata.language_info["version"] = "3.9.0"
-    nbformat.write(notebook, path)
-    texts = []
-    for _ in range(2):
-        assert notebooks.run_all([path]) == 0
-        texts.append(path.read_text())
-    assert texts[0] == texts[1], "two runs leave the same file"
-    ran = notebooks.read(path)
-    assert list(notebooks.complaints(ran)) == []
-    assert ran.cells[2].outputs[0].text == "sample\n"
-    assert "3.9.0" not in texts[0] and str(tmp_path) not in texts[0]
+    nbformat.write(clean_notebook(notebooks), path)
+    ran = clean_notebook(notebooks)
+    ran.metadata.language_info["version"] = "3.9.0"
+    cell = ran.cells[2]
+    cell.metadata["execution"] = {"iopub.status.busy": "2026-01-01T00:00:00Z"}
+    cell.execution_count = 7
+    value = nbformat.v4.new_output("execute_result", {"text/plain": "3"}, execution_count=7)
+    cell.outputs = [printed("1"), printed("\n"), printed("a warning", "stderr"), value]
+    nbformat.write(ran, notebooks.EXECUTED / "one.ipynb")
+
+    assert notebooks.take_all([path]) == 0
+    taken = notebooks.read(path)
+    assert list(notebooks.complaints(taken)) == []
+    first, second, third = taken.cells[2].outputs
+    assert (first.text, first.name) == ("1\n", "stdout") and second.name == "stderr"
+    assert third.execution_count == taken.cells[2].execution_count == 2
+    assert "3.9.0" not in path.read_text()
+
+
+def test_outputs_of_other_code_are_not_taken(load_tool, tmp_path, monkeypatch, capsys):
+    notebooks = load_tool("notebooks")
+    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path)
+    path = tmp_path / "folder" / "one.ipynb"
+    path.parent.mkdir()
+    nbformat.write(clean_notebook(notebooks), path)
+    before = path.read_text()
+    assert notebooks.take_all([path]) == 1  # never run
+    ran = clean_notebook(notebooks)
+    ran.cells[2].source = "print(2)"
+    nbformat.write(ran, tmp_path / "one.ipynb")
+    assert notebooks.take_all([path]) == 1
+    assert capsys.readouterr().out.count("make book") == 2 and path.read_text() == before

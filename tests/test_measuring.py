@@ -110,6 +110,39 @@ def test_the_clock_adds_what_ran_before_a_resumption(script, tmp_path, monkeypat
     assert training.Clock(tmp_path / "seconds.json").seconds == [7.0, 0.0]
 
 
+def test_the_weights_of_copies_are_averaged(script, tmp_path, monkeypatch):
+    training = script("training")
+    monkeypatch.setattr(training, "ROOT", tmp_path)
+    monkeypatch.setattr(training, "fingerprint_of_code", lambda *paths: "code")
+    starts, seeds = [], []
+
+    def fit(model, loss, recipe, stage, data, folder):
+        folder.mkdir(parents=True)
+        starts.append(model.get_weights()[0].item())
+        model.set_weights([np.full((1, 1), 10.0 * len(starts))])  # 10 the first time, then 20
+        return [0.5], 3.0, 2.0
+
+    def build(recipe, size):
+        layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+        return keras.Sequential([keras.Input((1,)), layer])
+
+    monkeypatch.setattr(training, "fit", fit)
+    experiment = training.Experiment(
+        "tiny",
+        {"twice": training.AveragedRecipe("twice", (training.Stage(1, 0.1),))},
+        build,
+        data=lambda recipe, stage, seed: seeds.append(seed),
+        score=lambda model, recipe, size: {"weight": model.get_weights()[0].item()},
+        keep_weights=False,
+    )
+    entry = training.run(experiment, "twice", 7, [])
+    assert starts == [1.0, 1.0]  # both from the same start
+    assert len(set(seeds)) == 2  # on other pictures
+    assert entry["weight"] == 15.0
+    assert (entry["epochs"], entry["train_seconds"], entry["cpu_seconds"]) == (2, 6.0, 4.0)
+    assert list((tmp_path / "runs" / "tiny").iterdir()) == []
+
+
 def test_a_saving_is_measured_in_both_ways(script, monkeypatch):
     speedups = script("speedups")
     monkeypatch.setattr(speedups, "medians", lambda calls, rounds: dict.fromkeys(calls, rounds))
