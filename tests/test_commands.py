@@ -17,6 +17,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_PYTHON = getattr(sys, "_base_executable", sys.executable)
@@ -611,20 +613,29 @@ def printed(text, name="stdout"):
     return nbformat.v4.new_output("stream", text=text, name=name)
 
 
-def test_taking_outputs_leaves_nothing_of_a_run_but_them(load_tool, tmp_path, monkeypatch):
+@pytest.fixture
+def ran(load_tool, tmp_path, monkeypatch):
+    """The tool, and a function that puts a notebook where the book's own run leaves it."""
     notebooks = load_tool("notebooks")
-    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "executed")
-    notebooks.EXECUTED.mkdir()
+    monkeypatch.setattr(notebooks, "CACHE", tmp_path / "cache")
+
+    def put(notebook):
+        bundle = CacheBundleIn(notebook, "one.ipynb")
+        get_cache(notebooks.CACHE).cache_notebook_bundle(bundle, check_validity=False)
+
+    return notebooks, put
+
+
+def test_taking_outputs_leaves_nothing_of_a_run_but_them(ran, tmp_path):
+    notebooks, put = ran
     path = tmp_path / "one.ipynb"
     nbformat.write(clean_notebook(notebooks), path)
-    ran = clean_notebook(notebooks)
-    ran.metadata.language_info["version"] = "3.9.0"
-    cell = ran.cells[2]
-    cell.metadata["execution"] = {"iopub.status.busy": "2026-01-01T00:00:00Z"}
+    run = clean_notebook(notebooks)
+    cell = run.cells[2]
     cell.execution_count = 7
     value = nbformat.v4.new_output("execute_result", {"text/plain": "3"}, execution_count=7)
     cell.outputs = [printed("1"), printed("\n"), printed("a warning", "stderr"), value]
-    nbformat.write(ran, notebooks.EXECUTED / "one.ipynb")
+    put(run)
 
     assert notebooks.take_all([path]) == 0
     taken = notebooks.read(path)
@@ -632,19 +643,16 @@ def test_taking_outputs_leaves_nothing_of_a_run_but_them(load_tool, tmp_path, mo
     first, second, third = taken.cells[2].outputs
     assert (first.text, first.name) == ("1\n", "stdout") and second.name == "stderr"
     assert third.execution_count == taken.cells[2].execution_count == 2
-    assert "3.9.0" not in path.read_text()
 
 
-def test_outputs_of_other_code_are_not_taken(load_tool, tmp_path, monkeypatch, capsys):
-    notebooks = load_tool("notebooks")
-    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path)
-    path = tmp_path / "folder" / "one.ipynb"
-    path.parent.mkdir()
+def test_outputs_of_other_code_are_not_taken(ran, tmp_path, capsys):
+    notebooks, put = ran
+    path = tmp_path / "one.ipynb"
     nbformat.write(clean_notebook(notebooks), path)
     before = path.read_text()
     assert notebooks.take_all([path]) == 1  # never run
-    ran = clean_notebook(notebooks)
-    ran.cells[2].source = "print(2)"
-    nbformat.write(ran, tmp_path / "one.ipynb")
+    other = clean_notebook(notebooks)
+    other.cells[2].source = "print(2)"
+    put(other)
     assert notebooks.take_all([path]) == 1
     assert capsys.readouterr().out.count("make book") == 2 and path.read_text() == before

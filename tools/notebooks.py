@@ -20,7 +20,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-EXECUTED = ROOT / "_build" / "jupyter_execute" / "notebooks"  # where Jupyter Book leaves them
+# Where build_book.py puts the notebooks that it ran. The copies in _build/jupyter_execute hold the
+# outputs of the committed notebooks instead.
+CACHE = ROOT / "_build" / ".jupyter_cache"
 # The same on every machine: no version of Python, no time, no name of a kernel of one's own.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -87,16 +89,22 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def take(notebook, executed):
-    """Gives a notebook the outputs of a run of it, in place.
+def executed(notebook):
+    """Returns the book's own run of a notebook.
 
     Raises:
-        ValueError: if it was another notebook that ran.
+        KeyError: if it was not run, or its code has changed since.
     """
-    pairs = [code_cells(one) for one in (notebook, executed)]
-    if [cell.source for cell in pairs[0]] != [cell.source for cell in pairs[1]]:
-        raise ValueError("its code has changed since it was run")
-    for count, (cell, ran) in enumerate(zip(*pairs, strict=True), start=1):
+    from jupyter_cache import get_cache
+
+    cache = get_cache(CACHE)
+    return cache.get_cache_bundle(cache.match_cache_notebook(notebook).pk).nb
+
+
+def take(notebook, ran):
+    """Gives a notebook the outputs of a run of it, in place."""
+    pairs = zip(code_cells(notebook), code_cells(ran), strict=True)
+    for count, (cell, ran) in enumerate(pairs, start=1):
         cell.outputs, cell.execution_count = joined(ran.outputs), count
         for output in cell.outputs:
             if "execution_count" in output:
@@ -148,12 +156,13 @@ def complaints(notebook):
 
 def take_all(paths):
     for path in paths:
+        notebook = read(path)
         try:
-            taken = take(read(path), read(EXECUTED / path.name))
-        except (FileNotFoundError, ValueError) as error:
-            print(f"{path.name}: {error}. Run `make book` first.")
+            ran = executed(notebook)
+        except KeyError:
+            print(f"{path.name}: the book has not run this code. Run `make book` first.")
             return 1
-        write(tidy(taken), path)
+        write(tidy(take(notebook, ran)), path)
     return 0
 
 
