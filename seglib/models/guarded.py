@@ -7,7 +7,13 @@ import zipfile
 
 import keras
 
-OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "out of memory", "OutOfMemory")
+OUT_OF_MEMORY = (
+    "ResourceExhausted",
+    "RESOURCE_EXHAUSTED",
+    "out of memory",
+    "Out of memory",
+    "OutOfMemory",
+)
 
 
 class Guarded:
