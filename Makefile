@@ -64,8 +64,8 @@ format: env  ## mend the style of the code
 	$(BIN)/ruff format .
 
 # The committed outputs are those of the drawn pets.
-notebooks: override SEGLIB_PROFILE := sample
-notebooks: book  ## run the notebooks that changed and store their outputs in them
+notebooks:  ## run the notebooks that changed and store their outputs in them
+	@$(MAKE) --no-print-directory book SEGLIB_PROFILE=sample
 	$(RUN) tools/notebooks.py take
 
 SCORING := benchmarks/leaderboard.py benchmarks/pictures.py
