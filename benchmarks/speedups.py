@@ -140,9 +140,10 @@ def of_deeplab():
 def switches(build, data, training, predicting):
     """16 bits and XLA, each alone, for a training step and a prediction."""
     for call, work in ((step, training), (prediction, predicting)):
-        plain = "float32", call(build, data)
-        yield "mixed_bfloat16", work, plain, ("bfloat16", call(build, data, policy=bfloat16))
-        yield "jit_compile", work, plain, ("XLA", call(build, data, jit_compile=True))
+        plain = call(build, data)
+        half, compiled = call(build, data, policy=bfloat16), call(build, data, jit_compile=True)
+        yield "mixed_bfloat16", work, ("float32", plain), ("bfloat16", half)
+        yield "jit_compile", work, ("operation by operation", plain), ("XLA", compiled)
 
 
 def of_batch_norm():

@@ -305,7 +305,7 @@ def run(experiment, name, seed, runs):
             wall, cpu = wall + stage_wall, cpu + stage_cpu
             losses = losses + [round(v, 5) for v in stage_losses]
         trained.append(model.get_weights())
-    model.set_weights([np.mean(copies, axis=0) for copies in zip(*trained, strict=True)])
+    model.set_weights([np.mean(same, axis=0) for same in zip(*trained, strict=True)])
     if experiment.keep_weights:
         model.save_weights(experiment.weights_path(name, seed))
     for folder in states:

@@ -76,14 +76,20 @@ def lines(result):
     return [header, *(_cells(row, classes) for row in found)]
 
 
+def plus_minus(spread):
+    """Returns a spread over seeds as text; nothing for `None`, and never a plain zero."""
+    if spread is None:
+        return ""
+    return f" ± {spread:.3f}" if spread >= 0.0005 else " ± <0.001"
+
+
 def _cells(row, classes):
-    spread = "" if row["spread"] is None else f" ± {row['spread']:.3f}"
     low, high = row["interval"]
     return [
         row["title"],
         str(row["image_size"]),
         str(row["seeds"]),
-        f"{row['mean_iou']:.3f}{spread}",
+        f"{row['mean_iou']:.3f}{plus_minus(row['spread'])}",
         f"{low:.3f}–{high:.3f}",
         *(f"{row['iou'][name]:.3f}" for name in classes),
         f"{row['boundary_f1']:.3f}",

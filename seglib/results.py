@@ -245,10 +245,17 @@ def _table_of_differences(result: dict) -> str:
     header = ["What is changed", "Harms", "Seeds", "Right", "Changed", "Difference", "Verdict"]
     lines = [_row(header), _row([":---", ":---", *["---:"] * 4, ":---"])]
     for row in differences(result):
-        spread = "" if row["spread"] is None else f" ± {row['spread']:.3f}"
         cells = [row["title"], {"nothing": "–"}.get(row["harms"], row["harms"])]
         cells += [str(row["seeds"]), f"{row['right']:.3f}", f"{row['wrong']:.3f}"]
-        lines.append(_row([*cells, f"{row['mean']:+.3f}{spread}", row["verdict"]]))
+        lines.append(
+            _row(
+                [
+                    *cells,
+                    f"{row['mean']:+.3f}{leaderboard.plus_minus(row['spread'])}",
+                    row["verdict"],
+                ]
+            )
+        )
     settings = result["runs"][0]["settings"]
     how = (
         f"Mean IoU at {settings['image_size']} pixels after {settings['epochs']} epochs. "
@@ -449,8 +456,8 @@ def _cells(runs: list[dict], classes: list[str], more: dict[str, str]) -> list[s
 
 
 def _mean_and_spread(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3f}{spread}"
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return f"{statistics.fmean(values):.3f}{leaderboard.plus_minus(spread)}"
 
 
 def _costs(runs: list[dict]) -> list[str]:

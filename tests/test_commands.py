@@ -496,22 +496,24 @@ def test_the_book_runs_a_notebook_only_when_it_must(book):
     assert ran in build(book).stdout
 
 
-def test_a_notebook_that_fails_fails_the_book(book):
-    write_notebook(book, "print('before')\nraise ValueError('a reason to stop')")
+@pytest.mark.parametrize(
+    ("code", "complaints"),
+    [
+        (
+            "print('before')\nraise ValueError('a reason to stop')",
+            ["ValueError: a reason to stop", "line 2"],
+        ),
+        ("import os\nos._exit(1)", ["DeadKernelError: Kernel died"]),
+    ],
+)
+def test_a_notebook_that_fails_fails_the_book(book, code, complaints):
+    write_notebook(book, code)
     answer = build(book)
     assert answer.returncode == 1
-    assert "ValueError: a reason to stop" in answer.stdout
-    assert "line 2" in answer.stdout
+    for complaint in (*complaints, "FAILED in notebooks/one.ipynb"):
+        assert complaint in answer.stdout
     write_notebook(book, "print(6 * 7)")
     assert build(book).returncode == 0
-
-
-def test_a_kernel_that_dies_fails_the_book(book):
-    write_notebook(book, "import os\nos._exit(1)")
-    answer = build(book)
-    assert answer.returncode == 1
-    assert "DeadKernelError: Kernel died" in answer.stdout
-    assert "FAILED in notebooks/one.ipynb" in answer.stdout
 
 
 def test_a_warning_fails_the_book_until_it_is_mended(book):

@@ -97,3 +97,17 @@ def test_the_recorded_work_is_that_of_todays_models():
         ("unet", "tutorial"): models.unet(3, decoder="tutorial", **options),
     }.items():
         assert recorded[key] == sum(part.multiply_adds for part in models.cost(model)), key
+
+
+@pytest.mark.parametrize(
+    ("spread", "text"),
+    [
+        (None, ""),
+        (0.0023, " ± 0.002"),
+        (0.0005, " ± 0.001"),
+        (0.00049, " ± <0.001"),
+        (0.0, " ± <0.001"),
+    ],
+)
+def test_a_small_spread_does_not_look_like_none(spread, text):
+    assert leaderboard.plus_minus(spread) == text

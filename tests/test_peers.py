@@ -260,7 +260,7 @@ def test_the_worker_of_seglib_trains_and_predicts(script, monkeypatch):
 def test_the_rebuilt_tutorial_is_the_network_that_chapter_2_compares_with(script):
     ours, shape = script("ours"), (64, 64, 3)
     theirs = ours.tutorial(3, shape)
-    assert theirs.count_params() == 6_504_227  # as on the tutorial's page
+    assert theirs.count_params() == 6_504_227  # as the tutorial's model.summary() says
     same = unet(3, decoder="tutorial", weights=None, input_shape=shape, freeze_backbone=True)
     # The tutorial takes the last convolution's result before its BatchNorm.
     last = same.backbone.get_layer("block_16_project_BN")

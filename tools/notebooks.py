@@ -17,12 +17,11 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from build_book import CACHE
+from jupyter_cache import get_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-# Where build_book.py puts the notebooks that it ran. The copies in _build/jupyter_execute hold the
-# outputs of the committed notebooks instead.
-CACHE = ROOT / "_build" / ".jupyter_cache"
 # The same on every machine: no version of Python, no time, no name of a kernel of one's own.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -95,8 +94,7 @@ def executed(notebook):
     Raises:
         KeyError: if it was not run, or its code has changed since.
     """
-    from jupyter_cache import get_cache
-
+    # Not from _build/jupyter_execute: what lies there has the outputs of the committed notebooks.
     cache = get_cache(CACHE)
     return cache.get_cache_bundle(cache.match_cache_notebook(notebook).pk).nb
 
@@ -104,8 +102,8 @@ def executed(notebook):
 def take(notebook, ran):
     """Gives a notebook the outputs of a run of it, in place."""
     pairs = zip(code_cells(notebook), code_cells(ran), strict=True)
-    for count, (cell, ran) in enumerate(pairs, start=1):
-        cell.outputs, cell.execution_count = joined(ran.outputs), count
+    for count, (cell, done) in enumerate(pairs, start=1):
+        cell.outputs, cell.execution_count = joined(done.outputs), count
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count

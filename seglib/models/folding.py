@@ -111,6 +111,15 @@ def fold(network):
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
 
 
+def folded_call(network):
+    """Returns a function `(x, training)` that calls the folded network.
+
+    A layer that held the folded network itself would have its weights twice in Keras's eyes.
+    """
+    network = fold(network)
+    return lambda x, training: network(x, training=training)
+
+
 def foldable(layer):
     """Returns whether a layer is a plain convolution without activation, channels last."""
     return (

@@ -5,7 +5,7 @@ from keras import ops
 
 from seglib.errors import check_num_classes
 from seglib.models.backbone import backbone as build_backbone
-from seglib.models.folding import fold
+from seglib.models.folding import folded_call
 from seglib.models.guarded import Guarded
 from seglib.models.upsample import Upsample
 
@@ -173,9 +173,7 @@ class FoldedBackbone(keras.layers.Layer):
         super().__init__(**kwargs)
         self.model = model
         self.train_statistics = train_statistics
-        folded = fold(model)
-        # A function, for Keras must not take it for a second part: it has the same weights.
-        self.folded = lambda x, training: folded(x, training=training)
+        self.run = folded_call(model)
 
     def build(self, shape):
         """Does nothing: the model comes built."""
@@ -184,7 +182,7 @@ class FoldedBackbone(keras.layers.Layer):
         return self.model.compute_output_shape(shape)
 
     def call(self, x, training=None):
-        return self.folded(x, bool(training and self.train_statistics))
+        return self.run(x, bool(training and self.train_statistics))
 
 
 @keras.saving.register_keras_serializable("seglib")

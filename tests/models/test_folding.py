@@ -24,10 +24,10 @@ def randomize(*built):
             weight.assign(rng.uniform(low, high, weight.shape))
 
 
-def pair(convolution, channels=6, **options):
+def pair(convolution, size=(9, 7), **options):
     """A built convolution and BatchNorm, and a map for them."""
     norm = layers.BatchNormalization(**options)
-    x = rng.normal(size=(2, 9, 7, channels)).astype("float32")
+    x = rng.normal(size=(2, *size, 6)).astype("float32")
     norm.build(convolution(x).shape)
     randomize(convolution, norm)
     return convolution, norm, x
@@ -68,11 +68,38 @@ def test_by_hand():
     assert to_numpy(found).item() == pytest.approx(29 / 3 * 5 + 7, rel=1e-6)
 
 
+LARGE = (25, 18)  # enough for TensorFlow's own kernel, if the channels suit it
+
+
+@pytest.fixture
+def kernel_calls(monkeypatch):
+    """A list that grows with each call of TensorFlow's kernel."""
+    calls = []
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        kernel = tf.raw_ops.FusedBatchNormV3
+        monkeypatch.setattr(
+            tf.raw_ops, "FusedBatchNormV3", lambda **inputs: calls.append(1) or kernel(**inputs)
+        )
+    return calls
+
+
+@tensorflow_only
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel"), [(32, LARGE, 1), (24, LARGE, 0), (32, (9, 7), 0)]
+)
+def test_the_kernel_is_used_where_it_is_fast(channels, size, kernel, kernel_calls):
+    convolution, norm, x = pair(layers.Conv2D(channels, 1), size)
+    convolve(convolution, norm, x, training=True)
+    assert len(kernel_calls) == kernel
+
+
 @pytest.mark.parametrize("channels", [24, 32])  # TensorFlow's own kernel takes the latter
 @pytest.mark.parametrize("options", [{}, {"scale": False, "center": False}, {"momentum": 0.5}])
 def test_in_training_values_and_statistics_are_those_of_keras(channels, options):
     convolution = layers.Conv2D(channels, 1)
-    convolution, norm, x = pair(convolution, **options)
+    convolution, norm, x = pair(convolution, LARGE, **options)
     before = norm.get_weights()
     expected = to_numpy(norm(convolution(x), training=True))
     after = norm.get_weights()
@@ -110,7 +137,7 @@ def test_a_frozen_norm_keeps_its_statistics_in_training():
 def test_the_gradients_are_the_same(training, channels):
     import tensorflow as tf
 
-    convolution, norm, x = pair(layers.Conv2D(channels, 3))
+    convolution, norm, x = pair(layers.Conv2D(channels, 3), LARGE)
     x = tf.constant(x)
     direction = tf.constant(rng.normal(size=convolution(x).shape).astype("float32"))
     variables = [v.value for v in convolution.trainable_weights + norm.trainable_weights]

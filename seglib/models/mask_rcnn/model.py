@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from seglib.models.backbone import backbone as build_backbone
-from seglib.models.folding import fold
+from seglib.models.folding import folded_call
 from seglib.models.fpn import FPN
 from seglib.models.guarded import Guarded
 from seglib.models.mask_rcnn import losses
@@ -80,9 +80,7 @@ class MaskRCNN(Guarded, keras.Model):
         self.train_statistics = config.weights is None
         frozen = config.freeze_backbone
         self.backbone.trainable = not (config.weights is not None if frozen is None else frozen)
-        folded = fold(self.backbone)
-        # A function, for Keras must not take it for a second part: it has the same weights.
-        self.run_backbone = lambda images, training: folded(images, training=training)
+        self.run_backbone = folded_call(self.backbone)
         self.unfrozen_from = None if self.backbone.trainable is False else ""
         last = int(config.levels[-1][1:])
         self.fpn = FPN(
