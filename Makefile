@@ -46,10 +46,9 @@ test-jax:  ## check models, losses and metrics on the JAX backend
 		tests/metrics tests/inference tests/test_distance.py tests/test_counting.py
 
 # 5,000 examples of each property, 10,000 damaged files, 20 kills, an overfitted detector: hours.
-RARE ?= tests/data/test_fuzz.py tests/inference tests/losses tests/metrics tests/test_callbacks.py \
-	tests/test_distance.py tests/models/mask_rcnn/test_overfitting.py
+RARE ?= tests
 test-rare: env  ## look for rare cases, longer than `make test` does
-	SEGLIB_FUZZ_CASES=10000 $(RUN) -m pytest -n $(JOBS) --hypothesis-profile=nightly $(RARE)
+	$(RUN) -m pytest -n $(JOBS) --hypothesis-profile=nightly -m "hypothesis or rare" $(RARE)
 
 lab: env  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

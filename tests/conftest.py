@@ -22,8 +22,10 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # Figures are drawn in memory. Not through MPLBACKEND: a notebook's kernel must choose for itself.
 matplotlib.use("agg")
 # `make test` shows that the properties hold; the nightly run looks for the rare case:
-# pytest --hypothesis-profile=nightly. Compiling takes long at times, so there is no deadline.
-hypothesis.settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
+# pytest --hypothesis-profile=nightly. Compiling takes long at times, so there is no deadline, and
+# other backends than TensorFlow, which compile each operation for each shape, get fewer examples.
+FEW = 200 if os.environ["KERAS_BACKEND"] == "tensorflow" else 20
+hypothesis.settings.register_profile("quick", max_examples=FEW, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile("quick")
 
@@ -65,6 +67,12 @@ def give_memory_back():
         import jax
 
         jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def nightly():
+    """Whether there is time for thousands of cases; what asks for this is marked `rare`."""
+    return hypothesis.settings.get_current_profile_name() == "nightly"
 
 
 @pytest.fixture(scope="session")

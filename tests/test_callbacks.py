@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import settings
 
 from seglib.callbacks import Resume, ShowPredictions
 from seglib.data import pipeline
@@ -131,9 +130,10 @@ def test_a_killed_training_ends_like_one_that_was_never_killed(train, tmp_path):
     assert history == new_history and set(history) == {"loss", "mean_iou"}
 
 
-def test_kills_at_random_moments_change_nothing(train, tmp_path):
+@pytest.mark.rare
+def test_kills_at_random_moments_change_nothing(train, tmp_path, nightly):
     """Also while the state is being written: 2 kills here, 20 in the nightly run."""
-    kills, epochs = (20, 200) if settings.get_current_profile_name() == "nightly" else (2, 60)
+    kills, epochs = (20, 200) if nightly else (2, 60)
     whole, resumed = tmp_path / "whole.npz", tmp_path / "resumed.npz"
     code, errors = train(tmp_path / "a", whole, epochs=epochs)
     assert code == 0, errors

@@ -239,3 +239,21 @@ def test_ci_calls_the_two_commands_of_the_readme(root):
     called = re.findall(r"^make ([a-z-]+)", script, flags=re.MULTILINE)
     assert {"book", "test", "lint", "test-jax"} <= set(called)
     assert called[-1] == "test", "the closing summary is that of the whole"
+
+
+def test_the_nightly_run_misses_no_file_of_rare_cases(root):
+    _, workflow = workflows(root)["nightly.yml"]
+    (job,) = workflow["jobs"].values()
+    parts = " ".join(job["strategy"]["matrix"]["tests"]).split()
+    covered = {
+        file
+        for part in parts
+        for path in root.glob(part)
+        for file in (path.rglob("*.py") if path.is_dir() else [path])
+    }
+    rare = {
+        file
+        for file in (root / "tests").rglob("test_*.py")
+        if re.search(r"^@(given|pytest\.mark\.rare)\b", file.read_text(), flags=re.MULTILINE)
+    }
+    assert len(rare) > 10 and rare <= covered

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as pycoco
@@ -113,7 +113,6 @@ def test_run_lengths_are_the_mask_they_were_made_from(mask, write):
     np.testing.assert_array_equal(coco.rasterize(write(mask), *mask.shape), mask)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_compressed_run_lengths_of_any_mask(height, width, seed, share):
     mask = np.random.default_rng(seed).random((height, width)) < share
@@ -140,7 +139,6 @@ def test_the_polygons_of_one_object_are_one_mask():
     )
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_polygons_are_drawn_as_pycocotools_draws_them(seed):
     rng = np.random.default_rng(seed)

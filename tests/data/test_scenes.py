@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -298,14 +298,12 @@ def test_a_cropped_scene_is_as_large_as_the_window(data_dir):
 
 
 @given(masks=hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 19))))
-@settings(max_examples=30, deadline=None)
 def test_packed_masks_come_back(masks):
     packed = tf.constant(np.packbits(masks, axis=-1))
     np.testing.assert_array_equal(objects.unpack(packed, masks.shape[-1]), masks)
 
 
 @given(mask=hnp.arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
-@settings(max_examples=30, deadline=None)
 def test_boxes_are_tight(mask):
     expected = tight_box(mask) if mask.any() else [0, 0, 0, 0]
     assert objects.boxes_of(tf.constant(mask)).numpy().tolist() == expected

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seglib.inference import panoptic
@@ -120,7 +120,6 @@ def test_equal_scores_keep_their_order():
 @given(
     seed=st.integers(0, 2**32 - 1), count=st.integers(0, 5), overlap=st.sampled_from([0, 0.3, 0.5])
 )
-@settings(max_examples=30, deadline=None)
 def test_the_result_is_a_panoptic_picture(seed, count, overlap):
     rng = np.random.default_rng(seed)
     found = {

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import distance as scipy_distance
@@ -258,36 +258,35 @@ def test_the_quantile_is_numpys(share):
 # --- properties -------------------------------------------------------------------------------
 
 
-@settings(max_examples=settings.default.max_examples // 3)  # slow ones
-@given(seed=st.integers(0, 2**16), shift=st.integers(1, 2))
-def test_symmetry_bounds_and_the_names_of_the_classes(seed, shift):
+kinds = st.sampled_from([BoundaryF1, BoundaryIoU, HausdorffDistance, AverageSurfaceDistance])
+
+
+@given(cls=kinds, seed=st.integers(0, 2**16), shift=st.integers(1, 2))
+def test_symmetry_bounds_and_the_names_of_the_classes(cls, seed, shift):
     truth, prediction = blobs(seed, (2, 12, 12)), blobs(seed + 1, (2, 12, 12))
     renamed = (truth + shift) % 3, (prediction + shift) % 3
-    for cls in (BoundaryF1, BoundaryIoU, HausdorffDistance, AverageSurfaceDistance):
-        score = value(on_labels(cls), (truth, prediction))
-        same = pytest.approx(score, abs=1e-5, nan_ok=True)
-        assert value(on_labels(cls), (prediction, truth)) == same
-        assert value(on_labels(cls), renamed) == same
-        flipped = truth[:, ::-1].swapaxes(1, 2), prediction[:, ::-1].swapaxes(1, 2)
-        assert value(on_labels(cls), flipped) == same
-        assert np.isnan(score) or score >= 0
-        if cls in (BoundaryF1, BoundaryIoU):
-            assert np.isnan(score) or score <= 1
+    score = value(on_labels(cls), (truth, prediction))
+    same = pytest.approx(score, abs=1e-5, nan_ok=True)
+    assert value(on_labels(cls), (prediction, truth)) == same
+    assert value(on_labels(cls), renamed) == same
+    flipped = truth[:, ::-1].swapaxes(1, 2), prediction[:, ::-1].swapaxes(1, 2)
+    assert value(on_labels(cls), flipped) == same
+    assert np.isnan(score) or score >= 0
+    if cls in (BoundaryF1, BoundaryIoU):
+        assert np.isnan(score) or score <= 1
 
 
-@settings(max_examples=settings.default.max_examples // 3)  # slow ones
-@given(seed=st.integers(0, 2**16))
-def test_what_stands_at_ignored_pixels_does_not_matter(seed):
+@given(cls=kinds, seed=st.integers(0, 2**16))
+def test_what_stands_at_ignored_pixels_does_not_matter(cls, seed):
     truth, prediction = blobs(seed, (2, 12, 12)), blobs(seed + 1, (2, 12, 12))
     hole = np.random.default_rng(seed).random(truth.shape) < 0.2
     other = np.where(hole, (prediction + 1) % 3, prediction)
     ignored = np.where(hole, 255, truth)
     weight = np.where(hole, 0.0, 2.0)
-    for cls in (BoundaryF1, BoundaryIoU, HausdorffDistance, AverageSurfaceDistance):
-        score = value(on_labels(cls), (ignored, prediction))
-        same = pytest.approx(score, abs=1e-6, nan_ok=True)
-        assert value(on_labels(cls), (ignored, other)) == same
-        assert value(on_labels(cls), (truth, prediction), sample_weight=weight) == same
+    score = value(on_labels(cls), (ignored, prediction))
+    same = pytest.approx(score, abs=1e-6, nan_ok=True)
+    assert value(on_labels(cls), (ignored, other)) == same
+    assert value(on_labels(cls), (truth, prediction), sample_weight=weight) == same
 
 
 @pytest.mark.parametrize("cls, kwargs", ALL, ids=IDS)

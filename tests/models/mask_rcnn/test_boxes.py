@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -79,7 +79,6 @@ def test_no_refinement_is_the_anchor():
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([DEVIATIONS, ONES]))
-@settings(max_examples=20, deadline=None)
 def test_decoding_undoes_encoding(seed, deviations):
     rng = np.random.default_rng(seed)
     # no side is more than 1000/16 times that of the anchor

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seglib.models.mask_rcnn.nms import BLOCK, non_max_suppression
@@ -76,7 +76,6 @@ def draw(seed, number, side=20, ties=True):
     st.sampled_from([1, 3]),
     st.booleans(),
 )
-@settings(max_examples=30, deadline=None)
 def test_equals_the_definition(seed, number, threshold, classes, some_nan):
     boxes, scores = draw(seed, number)
     rng = np.random.default_rng(seed)

@@ -4,12 +4,9 @@ import importlib
 import os
 import sys
 
-import hypothesis
 import pytest
 
 from seglib.data import scenes
-
-NIGHTLY = hypothesis.settings.get_current_profile_name() == "nightly"
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +22,11 @@ def test_the_grid_of_the_masks_is_no_limit(script):
     assert coarse < 0.95 and fine == 1
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="it takes minutes: make test-rare, or the nightly run")
+@pytest.mark.rare
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "tensorflow", reason="one backend will do")
-def test_four_scenes_are_learned_by_heart(script):
+def test_four_scenes_are_learned_by_heart(script, nightly):
+    if not nightly:
+        pytest.skip("it takes minutes: make test-rare, or the nightly run")
     truth = list(scenes.examples("train", limit=script.SCENES))
     found = script.overfit().detect([scene["image"] for scene in truth])
     precision = {

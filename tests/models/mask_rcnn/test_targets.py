@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
@@ -48,7 +48,6 @@ def truth(rng, batch, rows):
 # --- anchors --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**31), low=st.sampled_from([0.1, 0.3]), high=st.sampled_from([0.4, 0.7])
 )
@@ -127,7 +126,6 @@ def test_targets_of_anchors_lead_to_the_boxes():
 # --- sampling -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
@@ -173,7 +171,6 @@ def test_fewer_rows_than_asked_for():
 # --- regions of interest --------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_regions_by_definition(seed):
     rng = np.random.default_rng(seed)
