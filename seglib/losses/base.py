@@ -5,6 +5,7 @@ from keras import ops
 
 from seglib.distance import unpack
 from seglib.errors import check_shapes, expand_weight
+from seglib.fused import fused
 from seglib.logits import two_channels
 
 
@@ -59,24 +60,14 @@ class SegmentationLoss(keras.losses.Loss):
         logits = two_channels(logits)
         num_classes = logits.shape[-1]
         self.check_class_weights(num_classes)
-        labels = ops.cast(y_true, "int32")
-        valid = ops.not_equal(labels, self.ignore_label)
-        known = (labels >= 0) & (labels < num_classes)
-        if "float" in keras.backend.standardize_dtype(y_true.dtype):
-            # A fraction comes from a mask that was resized bilinearly.
-            known = known & ops.equal(y_true, ops.cast(labels, y_true.dtype))
-        # What happens to a label that is no class differs between backends and devices: an
-        # exception, a zero or NaN. Here it is NaN everywhere.
-        weights = ops.where(valid, ops.where(known, 1.0, float("nan")), 0.0)
-        labels = ops.where(valid & known, labels, 0)
+        labels, logits, weights = valid_pixels(y_true, logits, num_classes, self.ignore_label)
         if class_weighted and self.class_weights is not None:
             weights = weights * ops.take(ops.array(self.class_weights, "float32"), labels, axis=0)
         if sample_weight is not None:
-            weights = weights * ops.cast(expand_weight(sample_weight, labels), "float32")
             # A weight of NaN at an ignored pixel does not count either.
-            weights = ops.where(valid, weights, 0.0)
-        # Zero times NaN is NaN, in the gradient too, so weights alone would not hide such logits.
-        logits = ops.where(valid[..., None], ops.cast(logits, "float32"), 0.0)
+            valid = ops.not_equal(weights, 0)
+            sample_weight = ops.cast(expand_weight(sample_weight, labels), "float32")
+            weights = ops.where(valid, weights * sample_weight, 0.0)
         return labels, logits, weights
 
     def check_class_weights(self, num_classes):
@@ -206,6 +197,23 @@ class RegionLoss(SegmentationLoss):
 
     def get_config(self):
         return super().get_config() | {"classes": self.classes}
+
+
+@fused
+def valid_pixels(y_true, logits, num_classes, ignore_label):
+    """Returns labels, logits and weights as `SegmentationLoss.prepare` does, unweighted."""
+    labels = ops.cast(y_true, "int32")
+    valid = ops.not_equal(labels, ignore_label)
+    known = (labels >= 0) & (labels < num_classes)
+    if "float" in keras.backend.standardize_dtype(y_true.dtype):
+        # A fraction comes from a mask that was resized bilinearly.
+        known = known & ops.equal(y_true, ops.cast(labels, y_true.dtype))
+    # What happens to a label that is no class differs between backends and devices: an exception,
+    # a zero or NaN. Here it is NaN everywhere.
+    weights = ops.where(valid, ops.where(known, 1.0, float("nan")), 0.0)
+    # Zero times NaN is NaN, in the gradient too, so weights alone would not hide such logits.
+    logits = ops.where(valid[..., None], ops.cast(logits, "float32"), 0.0)
+    return ops.where(valid & known, labels, 0), logits, weights
 
 
 def num_classes_of(logits):
