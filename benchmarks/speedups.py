@@ -185,6 +185,29 @@ def of_batch_norm():
     )
 
 
+def of_loss():
+    """The cross-entropy of each pixel and its gradient, by Keras's operation and as one kernel."""
+    _, masks = batch(8, 128)
+    logits = tf.random.stateless_normal((*masks.shape, NUM_CLASSES), (0, 0))
+
+    def gradient(loss):
+        def call():
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = loss(masks, logits)
+            return tape.gradient(value, logits)
+
+        return tf.function(call, autograph=False)
+
+    theirs = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    yield (
+        "fused cross-entropy",
+        "value and gradient, 8 x 128 x 128 x 3",
+        ("Keras's, no label ignored", gradient(theirs)),
+        ("one kernel, 255 ignored", gradient(CrossEntropy())),
+    )
+
+
 def of_fit():
     """Several steps in one call of the graph, which saves the way back to Python between them."""
     images, masks = batch(8 * STEPS, 64)
@@ -276,7 +299,7 @@ def of_evaluation():
     )
 
 
-GROUPS = (of_data, of_batch_norm, of_unet, of_fcn, of_deeplab, of_fit, of_evaluation)
+GROUPS = (of_data, of_loss, of_batch_norm, of_unet, of_fcn, of_deeplab, of_fit, of_evaluation)
 
 if __name__ == "__main__":
     main()

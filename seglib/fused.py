@@ -15,7 +15,8 @@ def fused(function):
 
     XLA compiles once for each shape, so a picture size that is unknown while a graph is traced, and
     a TensorFlow without XLA for its device, get the plain operations. The batch size may be
-    unknown. TensorFlow is imported only if it is the backend.
+    unknown. A function that XLA compiles as a whole gets them, too: a compiled function within it
+    can make it compile anew at every call. TensorFlow is imported only if it is the backend.
 
     Args:
         function: function of tensors (and Python numbers), built from `keras.ops`.
@@ -29,7 +30,8 @@ def fused(function):
         if keras.backend.backend() != "tensorflow":
             return function(*args)
         shapes = [tuple(arg.shape) for arg in args if hasattr(arg, "shape")]
-        if any(None in shape[1:] for shape in shapes) or not xla_works():
+        unknown = any(None in shape[1:] for shape in shapes)
+        if unknown or within_xla() or not xla_works():
             return function(*args)
         return compiled(*args)
 
@@ -43,6 +45,14 @@ def fused(function):
         return build()(*args)
 
     return call
+
+
+def within_xla():
+    """Returns whether TensorFlow is tracing a function for XLA, such as a step of `jit_compile`."""
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util  # there is no public way to ask
+
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache

@@ -46,3 +46,17 @@ def test_inside_a_graph_sizes_may_be_unknown(shape, jit_compile):
         jit_compile=jit_compile,
     )
     np.testing.assert_array_equal(to_numpy(graph(values)), values.argmax(-1))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's graphs")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_xla_is_not_called_within_xla(jit_compile):
+    """There it would take what the function returns for constants, and compile at each call."""
+    import tensorflow as tf
+
+    graph = tf.function(lambda x: weighted_argmax(x, None, 1), jit_compile=jit_compile)
+    kinds = {
+        op.type for op in graph.get_concrete_function(tf.zeros((2, 5, 4))).graph.get_operations()
+    }
+    assert jit_compile == ("ArgMax" in kinds)
+    assert jit_compile != any("PartitionedCall" in kind for kind in kinds)
