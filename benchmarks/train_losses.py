@@ -62,13 +62,14 @@ def more_metrics():
     return [metrics.BoundaryF1(len(pets.CLASSES)), metrics.BoundaryIoU(len(pets.CLASSES))]
 
 
+EXPERIMENT = Experiment(
+    "losses",
+    RECIPES,
+    build,
+    loss=lambda recipe: LOSSES[recipe.title],
+    metrics=more_metrics,
+    keep_weights=False,
+)
+
 if __name__ == "__main__":
-    experiment = Experiment(
-        "losses",
-        RECIPES,
-        build,
-        loss=lambda recipe: LOSSES[recipe.title],
-        metrics=more_metrics,
-        keep_weights=False,
-    )
-    main(experiment, __doc__)
+    main(EXPERIMENT, __doc__)

@@ -30,7 +30,7 @@ import tensorflow as tf
 from seglib import results
 from seglib.callbacks import Resume
 from seglib.data import augment, pets, pipeline
-from seglib.losses import CrossEntropy
+from seglib.losses import CrossEntropy, LovaszSoftmax
 from seglib.metrics import MeanIoU
 from seglib.metrics.confusion import iou_per_class
 
@@ -79,6 +79,10 @@ class Recipe:
         weight_decay: of AdamW.
         start: a recipe of the same seed whose weights this one starts from; its epochs and its
             time are added.
+        lovasz: weight of Lovász-softmax, which is an IoU, beside the cross-entropy.
+        copies: how often the stages run, each time from the same start, with the pictures in
+            another order and changed in other ways; the weights are averaged (Wortsman et al.:
+            Model soups, ICML 2022).
     """
 
     title: str
@@ -90,20 +94,26 @@ class Recipe:
     plain_adam: bool = False
     weight_decay: float = 0.01
     start: str | None = None
+    lovasz: float = 0.0
+    copies: int = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class AveragedRecipe(Recipe):
-    """A recipe whose stages run more than once from the same start; the weights are averaged.
+# What a run without such a field, made before it was there, is taken to have.
+DEFAULTS = {
+    field.name: field.default
+    for kind in (Recipe, Stage)
+    for field in dataclasses.fields(kind)
+    if field.default is not dataclasses.MISSING
+}
 
-    Each time the pictures come in another order and are changed in other ways. See Wortsman et al.:
-    Model soups, ICML 2022.
 
-    Args:
-        copies: how often.
-    """
-
-    copies: int = 2
+def essential(settings):
+    """Returns settings without the fields, at any depth, that stand at their defaults."""
+    if isinstance(settings, list):
+        return [essential(each) for each in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {k: essential(v) for k, v in settings.items() if k not in DEFAULTS or v != DEFAULTS[k]}
 
 
 AUGMENT = {
@@ -125,6 +135,12 @@ def all_pictures(recipe, stage, seed):
         augment=AUGMENT[recipe.augment],
         seed=seed,
     )
+
+
+def cross_entropy(recipe):
+    """Returns the loss of a recipe."""
+    entropy = CrossEntropy(recipe.class_weights)
+    return entropy + recipe.lovasz * LovaszSoftmax() if recipe.lovasz else entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +166,7 @@ class Experiment:
     name: str
     recipes: Mapping[str, Recipe]
     build: Callable[[Recipe, int], keras.Model]
-    loss: Callable[[Recipe], keras.losses.Loss] = lambda recipe: CrossEntropy(recipe.class_weights)
+    loss: Callable[[Recipe], keras.losses.Loss] = cross_entropy
     data: Callable[[Recipe, Stage, int], tf.data.Dataset] = all_pictures
     metrics: Callable[[], list[keras.metrics.Metric]] = list
     sharpened: Callable[[keras.Model, Recipe, int], Mapping[str, keras.Model]] | None = None
@@ -264,8 +280,12 @@ def finished(experiment, data, code=None):
             f"results/{experiment.name}.json was measured on other data. Move it away to measure "
             "on yours."
         )
-    runs = [r for r in result["runs"] if r["settings"] == experiment.settings(r["recipe"])]
-    return [r for r in runs if code in (None, r.get("code"))]
+    return [
+        run
+        for run in result["runs"]
+        if essential(run["settings"]) == essential(experiment.settings(run["recipe"]))
+        and code in (None, run.get("code"))
+    ]
 
 
 def save(experiment, data, runs):
@@ -295,7 +315,7 @@ def run(experiment, name, seed, runs):
         wall, cpu = before["train_seconds"], before["cpu_seconds"]
         losses = before["curves"]["loss"]
     states, trained, start = [], [], model.get_weights()
-    for copy in range(getattr(recipe, "copies", 1)):
+    for copy in range(recipe.copies):
         model.set_weights(start)
         for stage in recipe.stages:
             states.append(experiment.folder / f"{name}-{seed}-{len(states)}")

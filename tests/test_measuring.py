@@ -110,6 +110,38 @@ def test_the_clock_adds_what_ran_before_a_resumption(script, tmp_path, monkeypat
     assert training.Clock(tmp_path / "seconds.json").seconds == [7.0, 0.0]
 
 
+EXPERIMENTS = {  # script by file
+    **{"unet": "unet", "fcn8": "fcn", "deeplabv3plus": "deeplab"},
+    **{"labels": "labels", "losses": "losses", "mask_rcnn": "mask_rcnn"},
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_recorded_runs_are_of_todays_recipes(script, name):
+    training, experiment = script("training"), script(f"train_{EXPERIMENTS[name]}").EXPERIMENT
+    assert experiment.name == name
+    for run in results.load(name)["runs"]:
+        today = training.essential(experiment.settings(run["recipe"]))
+        assert training.essential(run["settings"]) == today, run["recipe"]
+
+
+def test_a_field_that_a_run_does_not_have_yet_stands_at_its_default(script, tmp_path, monkeypatch):
+    training = script("training")
+    monkeypatch.setattr(results, "DIRECTORY", tmp_path)
+    stages = (training.Stage(1, 0.1),)
+    first = training.Recipe("first", stages)
+    recipes = {"first": first, "second": training.Recipe("second", stages, start="first")}
+    experiment = training.Experiment("tiny", recipes, build=None)
+    runs = [{"recipe": r, "seed": 0, "settings": experiment.settings(r)} for r in recipes]
+    for settings in (runs[0]["settings"], runs[1]["settings"]["start_settings"]):
+        del settings["copies"], settings["stages"][0]["share"]
+    data = {"name": "none", "train": 0, "test": 0, "note": "", "fingerprint": "f"}
+    training.save(experiment, data, runs)
+    assert training.finished(experiment, data) == runs
+    changed = recipes | {"first": dataclasses.replace(first, copies=2)}
+    assert training.finished(dataclasses.replace(experiment, recipes=changed), data) == []
+
+
 def test_the_weights_of_copies_are_averaged(script, tmp_path, monkeypatch):
     training = script("training")
     monkeypatch.setattr(training, "ROOT", tmp_path)
@@ -129,7 +161,7 @@ def test_the_weights_of_copies_are_averaged(script, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "fit", fit)
     experiment = training.Experiment(
         "tiny",
-        {"twice": training.AveragedRecipe("twice", (training.Stage(1, 0.1),))},
+        {"twice": training.Recipe("twice", (training.Stage(1, 0.1),), copies=2)},
         build,
         data=lambda recipe, stage, seed: seeds.append(seed),
         score=lambda model, recipe, size: {"weight": model.get_weights()[0].item()},
@@ -260,12 +292,6 @@ def test_a_detector_is_trained_scored_and_written_down(script, detection, eagerl
     monkeypatch.setattr(training, "run", train_again)
     training.main(detection, "")
     assert results.load("mask_rcnn") == result
-
-
-def test_the_recorded_detectors_are_of_todays_recipes(script):
-    experiment = script("train_mask_rcnn").EXPERIMENT
-    for run in results.load("mask_rcnn")["runs"]:
-        assert run["settings"] == experiment.settings(run["recipe"])
 
 
 def test_who_detects_the_truth_scores_one(script, drawn_for_real):
