@@ -2,10 +2,13 @@
 
 The scripts `train_*.py` leave the weights of each run in runs/. This one scores them picture by
 picture, so that the scores have intervals, and measures what each model costs: multiply-adds, the
-time of a prediction, the memory it takes. A score that differs from the one in the experiment's own
-file stops it. An entry that is there already and of today's code and settings is not scored again.
-The times of all models are measured anew whenever one is: interleaved, or a busy minute of the
-machine would count for some of them only. `--costs` measures them again in any case.
+time of a prediction, the memory it takes. All are scored on the same label maps, or models for
+small pictures would have the easier ones: the logits of a smaller model are enlarged. A model whose
+score at its own size differs from the one in the experiment's own file is left out, and said so. An
+entry that is there already and of today's code and settings is not scored again; it stays, too, if
+it is of other code and the weights are not in runs/, where a fresh clone has none. The times of all
+models are measured anew whenever one is: interleaved, or a busy minute of the machine would count
+for some of them only. `--costs` measures them again in any case.
 """
 
 import json
@@ -24,11 +27,11 @@ import train_deeplab
 import train_fcn
 import train_unet
 from timing import medians
-from training import describe_data, fingerprint_of_code
+from training import ROOT, describe_data, fingerprint_of_code, finished
 
 from seglib import results
 from seglib.data import pets
-from seglib.metrics import report
+from seglib.metrics import MeanIoU, report
 from seglib.models import cost
 
 # Of each experiment, the recipes that a reader would choose between, and what the table calls them.
@@ -50,6 +53,7 @@ MODELS = {
         "deeplab_256": "DeepLabV3+, then at 256 px",
     },
 }
+SIZE = 256  # of the label maps that all models are scored on
 BATCHES = (1, 8)
 ROUNDS = 15
 SAME = 2e-4  # of the mean IoU: both are rounded, and sums of floats depend on the batches
@@ -60,68 +64,89 @@ CODE = ("seglib/models", "seglib/metrics", "seglib/data/pets.py", "seglib/data/p
 def main():
     tf.get_logger().setLevel("ERROR")  # each model is a function of its own, so each is traced
     data, code = describe_data(), fingerprint_of_code(*CODE)
-    known = load(data, code)
+    before = results.here("leaderboard", data)
+    known = {key_of(run["experiment"], run): run for run in before["runs"]} if before else {}
     runs = []
-    for module, titles in MODELS.items():
-        for trained in results.load(module.EXPERIMENT.name)["runs"]:
-            if trained["recipe"] in titles:
-                key = (module.EXPERIMENT.name, trained["recipe"], trained["seed"])
-                same = key in known and known[key]["settings"] == trained["settings"]
-                run = known[key] if same else score(module.EXPERIMENT, trained, code)
-                runs.append({**run, "title": titles[trained["recipe"]]})
-    if "--costs" in sys.argv or any("milliseconds" not in run for run in runs):
+    for experiment, trained, title in finished_runs(data):
+        run = known.get(key_of(experiment.name, trained))
+        if run is None or run["settings"] != trained["settings"] or run["code"] != code:
+            model = trained_model(experiment, trained)
+            run = score(experiment, trained, model, code) if model else run
+        if run is not None:
+            runs.append({**run, "title": title})
+    if runs and ("--costs" in sys.argv or any("milliseconds" not in run for run in runs)):
         measure_costs(runs)
-    result = {
-        "task": "three classes of pixels on the Oxford-IIIT Pets",
-        "data": data,
-        "device": results.device(),
-        "versions": results.versions(),
-        "commit": results.commit(),
-        "runs": runs,
-    }
-    results.save("leaderboard", result)
+    if runs and (before is None or before["runs"] != runs):
+        task = "three classes of pixels on the Oxford-IIIT Pets"
+        results.add("leaderboard", {"task": task, "data": data, **results.stamp(), "runs": runs})
 
 
-def load(data, code):
-    """Returns the entries of the file that hold still, by experiment, recipe and seed."""
-    if not results.path("leaderboard").exists():
-        return {}
-    result = results.load("leaderboard")
-    if result["data"]["fingerprint"] != data["fingerprint"]:
-        raise SystemExit(
-            "results/leaderboard.json was measured on other data. Move it away to measure on yours."
-        )
-    return {
-        (run["experiment"], run["recipe"], run["seed"]): run
-        for run in result["runs"]
-        if run["code"] == code
-    }
+def key_of(experiment, run):
+    return experiment, run["recipe"], run["seed"]
 
 
-def score(experiment, trained, code):
-    """Returns the entry of one finished run; its weights must be those that were scored then."""
-    name, seed, size = trained["recipe"], trained["seed"], trained["image_size"]
-    model = experiment.build(experiment.recipes[name], size)
-    path = experiment.weights_path(name, seed)
+def finished_runs(data):
+    """Yields the experiment, the entry and the title of each run of the table's models."""
+    for module, titles in MODELS.items():
+        for run in finished(module.EXPERIMENT, data):
+            if run["recipe"] in titles:
+                yield module.EXPERIMENT, run, titles[run["recipe"]]
+
+
+def trained_model(experiment, trained):
+    """Returns the model of a finished run; `None`, and says why, if its weights are not here."""
+    path = experiment.weights_path(trained["recipe"], trained["seed"])
     if not path.exists():
-        raise SystemExit(
-            f"{path} is missing. The leaderboard scores the weights that `make results` leaves in "
-            f"runs/; move results/{experiment.name}.json away to have them trained again."
-        )
+        print(f"{path.relative_to(ROOT)} is missing: it is not scored anew", flush=True)
+        return None
+    model = experiment.build(experiment.recipes[trained["recipe"]], trained["image_size"])
     model.load_weights(path)
-    test = pets.load("test", image_size=size)
-    found = report(model, test, classes=pets.CLASSES)
-    mean = found.scores["iou"]["mean"].value
+    mean = own_mean_iou(model, trained["image_size"])
     if abs(mean - trained["mean_iou"]) > SAME:
-        raise SystemExit(
-            f"{path} scores a mean IoU of {mean:.4f}, but results/{experiment.name}.json says "
-            f"{trained['mean_iou']:.4f}: they are not of the same training."
+        print(
+            f"{path.relative_to(ROOT)} scores a mean IoU of {mean:.4f}, but "
+            f"results/{experiment.name}.json says {trained['mean_iou']:.4f}: they are not of the "
+            "same training, and it is not scored",
+            flush=True,
         )
+        return None
+    return model
+
+
+def own_mean_iou(model, size):
+    """Returns the mean IoU on label maps of the model's own size."""
+    metric = MeanIoU(len(pets.CLASSES))
+    for images, masks in pets.load("test", image_size=size):
+        metric.update_state(masks, model.predict_on_batch(images))
+    return float(metric.result())
+
+
+def enlarged(model):
+    """Returns a model whose logits have the size of the label maps that all are scored on."""
+    if model.output_shape[1:3] == (SIZE, SIZE):
+        return model
+    image = keras.Input(model.input_shape[1:])
+    resized = keras.layers.Resizing(SIZE, SIZE, interpolation="bilinear")(model(image))
+    return keras.Model(image, resized)
+
+
+def test_pictures(size):
+    """Returns the test pictures at a model's size, with the label maps that all are scored on."""
+    pictures = pets.load("test", image_size=size).map(lambda image, mask: image)
+    masks = pets.load("test", image_size=SIZE).map(lambda image, mask: mask)
+    return tf.data.Dataset.zip(pictures, masks)
+
+
+def score(experiment, trained, model, code):
+    """Returns the entry of one finished run."""
+    name, seed, size = trained["recipe"], trained["seed"], trained["image_size"]
+    found = report(enlarged(model), test_pictures(size), classes=pets.CLASSES)
+    mean = found.scores["iou"]["mean"].value
     print(f"{name}, seed {seed}: {found.scores['iou']['mean']}", flush=True)
     kept = ("recipe", "image_size", "seed", "epochs", "train_seconds", "cpu_seconds")
     return {
         "experiment": experiment.name,
-        **{key: trained[key] for key in (*kept, "parameters", "pixel_accuracy")},
+        **{key: trained[key] for key in (*kept, "parameters")},
         "mean_iou": round(mean, 5),
         "iou": {c: round(found.scores["iou"][c].value, 5) for c in pets.CLASSES},
         "boundary_f1": round(found.scores["boundary_f1"]["mean"].value, 5),

@@ -32,59 +32,53 @@ CODE = (*leaderboard.CODE, "seglib/distance.py", "benchmarks/pictures.py")
 
 def main():
     data, code = describe_data(), fingerprint_of_code(*CODE)
-    finished = list(finished_runs())
-    wanted = [(experiment.name, run["recipe"], run["seed"]) for experiment, run, _ in finished]
+    finished = list(leaderboard.finished_runs(data))
+    wanted = [leaderboard.key_of(experiment.name, run) for experiment, run, _ in finished]
     if is_current(wanted, data, code):
         return
+    models = [leaderboard.trained_model(experiment, run) for experiment, run, _ in finished]
+    if None in models:
+        print("Without the weights of all runs, results/pictures.json stays as it is.", flush=True)
+        return
     runs, counted = [], {}
-    for experiment, trained, title in finished:
-        counts, kinds = look_at(experiment, trained)
+    for (experiment, trained, title), model in zip(finished, models, strict=True):
+        counts, kinds = look_at(model, trained["image_size"])
         runs.append(describe(experiment, trained, title, counts, kinds) | {"code": code})
         if trained["seed"] == SEED:
             counted[experiment.name, trained["recipe"]] = counts
         print(f"{title}, seed {trained['seed']}: {runs[-1]['kinds']}", flush=True)
-    result = {
+    measurement = {
         "task": "three classes of pixels on the Oxford-IIIT Pets",
         "data": data,
-        "device": results.device(),
-        "versions": results.versions(),
-        "commit": results.commit(),
+        **results.stamp(),
         "runs": runs,
         "pairs": pairs(counted),
         "displaced": [displaced(size, pixels) for size, pixels in DISPLACED],
     }
-    results.save("pictures", result)
-
-
-def finished_runs():
-    """Yields the experiment, the entry and the title of each run of the leaderboard's models."""
-    for module, titles in leaderboard.MODELS.items():
-        for trained in results.load(module.EXPERIMENT.name)["runs"]:
-            if trained["recipe"] in titles:
-                yield module.EXPERIMENT, trained, titles[trained["recipe"]]
+    results.add("pictures", measurement)
 
 
 def is_current(wanted, data, code):
     """Returns whether the file holds exactly these runs, of these pictures and today's code."""
-    if not results.path("pictures").exists():
+    result = results.here("pictures", data)
+    if result is None:
         return False
-    result = results.load("pictures")
-    held = [(run["experiment"], run["recipe"], run["seed"]) for run in result["runs"]]
-    same_code = all(run["code"] == code for run in result["runs"])
-    return held == wanted and same_code and result["data"]["fingerprint"] == data["fingerprint"]
+    held = [leaderboard.key_of(run["experiment"], run) for run in result["runs"]]
+    return held == wanted and all(run["code"] == code for run in result["runs"])
 
 
-def look_at(experiment, trained):
-    """Returns a run's confusion matrix and its number of wrong pixels by kind, of each picture."""
-    size = trained["image_size"]
-    model = experiment.build(experiment.recipes[trained["recipe"]], size)
-    model.load_weights(experiment.weights_path(trained["recipe"], trained["seed"]))
+def look_at(model, size):
+    """Returns a model's confusion matrix and its number of wrong pixels by kind, of each picture.
+
+    On the label maps that the leaderboard scores all models on.
+    """
+    model = leaderboard.enlarged(model)
     counter = PictureCounter(len(pets.CLASSES), pets.IGNORE_LABEL, False, 0.0075, 0.02)
     counts, kinds = [], []
-    for images, masks in pets.load("test", image_size=size):
+    for images, masks in leaderboard.test_pictures(size):
         logits = model.predict_on_batch(images)
         counts.append(counter(masks, logits)["matrices"])
-        found = error_kinds(masks, logits.argmax(axis=-1), near=NEAR * size)
+        found = error_kinds(masks, logits.argmax(axis=-1), near=NEAR * leaderboard.SIZE)
         kinds.append({name: where.sum(axis=(1, 2)) for name, where in found.items()})
     joined = {name: np.concatenate([part[name] for part in kinds]) for name in kinds[0]}
     return np.concatenate(counts), joined

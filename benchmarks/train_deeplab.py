@@ -27,6 +27,7 @@ class DeepLabRecipe(Recipe):
         low_level: the level with the detail.
         jpu: channels of a joint pyramid upsampling to stride 8, or 0 for none.
         dropout: share of the values dropped after the pyramid pooling.
+        separable: whether the convolutions of pyramid pooling and decoder are separable.
     """
 
     decoder: str = "deeplabv3plus"
@@ -37,6 +38,7 @@ class DeepLabRecipe(Recipe):
     low_level: str | None = "P2"
     jpu: int = 0
     dropout: float = 0.1
+    separable: bool = True
 
 
 STAGES = (
@@ -61,6 +63,8 @@ RECIPES = {
         rates=(4, 8, 12),
         jpu=96,
     ),
+    "whole_128": DeepLabRecipe("whole convolutions, not separable", STAGES, separable=False),
+    "bfloat16_128": DeepLabRecipe("computed in bfloat16", STAGES, policy="mixed_bfloat16"),
 }
 
 
@@ -75,6 +79,7 @@ def build(recipe, size):
         filters=recipe.filters,
         low_level=recipe.low_level,
         dropout=recipe.dropout,
+        separable=recipe.separable,
         input_shape=(size, size, 3),  # TensorFlow plans known shapes better
     )
 

@@ -49,6 +49,7 @@ RECIPES = {
     "fcn8_wide_128": FCNRecipe(
         "FCN-8, head as published (7x7, 4096)", STAGES, head_kernel=7, head_width=4096
     ),
+    "fcn8_bfloat16": FCNRecipe("FCN-8, computed in bfloat16", STAGES, policy="mixed_bfloat16"),
 }
 
 

@@ -15,7 +15,7 @@ from training import AUGMENT, Experiment, Recipe, Stage, main
 from seglib.data import pets, pipeline
 
 PET, IGNORE = 0, pets.IGNORE_LABEL
-PICTURES = 653  # of the subset
+PICTURES = 653  # all of the subset; of a larger set the first so many, or recipes would differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,11 @@ class LabelRecipe(Recipe):
     labeled: int = PICTURES
     others: str | None = None
     teacher: str | None = None
+
+    @property
+    def needs(self):
+        """The teacher, too."""
+        return (*super().needs, *([self.teacher] if self.teacher else []))
 
 
 def stages(pictures):
@@ -91,7 +96,7 @@ class Labeled:
 
     def read(self, size):
         """Returns uint8 `[N, H, W, 3]` and `[N, H, W]`."""
-        records, count = pets.records("trainval"), self.recipe.labeled
+        records, count = pets.records("trainval").take(PICTURES), self.recipe.labeled
         if self.recipe.others is None:
             return pipeline.read(records.take(count), size)
         images, masks = pipeline.read(records, size)

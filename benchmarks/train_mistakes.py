@@ -17,6 +17,7 @@ os.environ["SEGLIB_PROFILE"] = "full"
 import nbformat
 from training import ROOT, describe_data, finished, processor_seconds, save
 
+from seglib import results
 from seglib.data import pets
 
 NOTEBOOK = ROOT / "notebooks" / "08_mistakes.ipynb"
@@ -76,6 +77,7 @@ def measured(experiment, name, seed):
     matrix = found["counts"].sum(axis=0)
     ious = experiment.chapter["iou"](matrix)
     entry = common(experiment, name, seed) | {
+        **results.stamp(),
         "epochs": len(found["loss"]),
         "seconds": round(wall, 1),  # of training and scoring together
         "cpu_seconds": round(cpu, 1),
@@ -94,7 +96,7 @@ def measured(experiment, name, seed):
     model.save_weights(path)
     reported = {
         row: common(experiment, row, seed)
-        | {"mean_iou": entry["mean_iou"], "reported": round(value, 5)}
+        | {"mean_iou": entry["mean_iou"], "reported": round(value, 5), **results.stamp()}
         for row, value in found["reports"].items()
     }
     return [entry, *reported.values()]

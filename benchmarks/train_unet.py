@@ -1,5 +1,7 @@
 """Measures the U-Nets of chapter 2 on the real pets and writes results/unet.json."""
 
+import dataclasses
+
 from training import Experiment, Recipe, Stage, main, weights
 
 from seglib.data import pets
@@ -11,37 +13,68 @@ from seglib.models import unet
 BORDER_WEIGHTS = (1.0, 1.0, 1.6)
 
 
+@dataclasses.dataclass(frozen=True)
+class UNetRecipe(Recipe):
+    """How one U-Net is built and trained.
+
+    Args:
+        alpha: width multiplier of MobileNetV2; its weights are those that SEGLIB_WEIGHTS names.
+    """
+
+    alpha: float = 1.0
+
+
+TUTORIAL = UNetRecipe(
+    # Batches of 64 in the tutorial, for five times as many pictures: 16 give it as many steps as
+    # the recipe below takes.
+    "recipe of the TensorFlow tutorial",
+    (Stage(epochs=20, learning_rate=1e-3),),
+    decoder="tutorial",
+    augment="flip",
+    plain_adam=True,
+)
+HEAD_ALONE = Stage(epochs=3, learning_rate=2e-3, share=0.25)
+FINE_TUNING = Stage(epochs=20, learning_rate=6e-4, first="block_3_expand", warmup=1)
+UNET = UNetRecipe(
+    "U-Net, light decoder, fine-tuned",
+    (HEAD_ALONE, FINE_TUNING),
+    class_weights=BORDER_WEIGHTS,
+)
+# What one change does to the U-Net or to the tutorial's recipe.
+CHANGED = {
+    "tutorial_light": dataclasses.replace(
+        TUTORIAL, title="recipe of the tutorial, light decoder", decoder="light"
+    ),
+    "unet_frozen": dataclasses.replace(
+        UNET,
+        title="U-Net, backbone frozen throughout",
+        stages=(HEAD_ALONE, dataclasses.replace(FINE_TUNING, first=None)),
+    ),
+    "unet_flip": dataclasses.replace(UNET, title="U-Net, pictures flipped only", augment="flip"),
+    "unet_plain": dataclasses.replace(UNET, title="U-Net, no augmentation", augment="none"),
+    "unet_bfloat16": dataclasses.replace(
+        UNET, title="U-Net, computed in bfloat16", policy="mixed_bfloat16"
+    ),
+    "unet_narrow": dataclasses.replace(
+        UNET, title="U-Net, a third of the backbone's width", alpha=0.35
+    ),
+}
 RECIPES = {
-    "tutorial": Recipe(
-        # Batches of 64 in the tutorial, for five times as many pictures: 16 give it as many steps
-        # as the recipe below takes.
-        "recipe of the TensorFlow tutorial",
-        (Stage(epochs=20, learning_rate=1e-3),),
-        decoder="tutorial",
-        augment="flip",
-        plain_adam=True,
-    ),
-    "unet_128": Recipe(
-        "U-Net, light decoder, fine-tuned",
-        (
-            Stage(epochs=3, learning_rate=2e-3, share=0.25),
-            Stage(epochs=20, learning_rate=6e-4, first="block_3_expand", warmup=1),
-        ),
-        class_weights=BORDER_WEIGHTS,
-    ),
-    "unet_256": Recipe(
+    "tutorial": TUTORIAL,
+    "unet_128": UNET,
+    "unet_256": UNetRecipe(
         "the same, then at 256 px",
         (Stage(epochs=6, learning_rate=4e-4, first="block_3_expand", warmup=1, image_size=256),),
         class_weights=BORDER_WEIGHTS,
         start="unet_128",
     ),
-    "unet_256_long": Recipe(
+    "unet_256_long": UNetRecipe(
         "the same, longer and with Lovász-softmax",
         (Stage(epochs=18, learning_rate=6e-4, first="block_1_expand", warmup=1, image_size=256),),
         lovasz=1.0,
         start="unet_128",
     ),
-    "unet_256_last": Recipe(
+    "unet_256_last": UNetRecipe(
         "the same, last without zoom, two copies averaged",
         (Stage(epochs=3, learning_rate=2.5e-4, first="block_1_expand", image_size=256),),
         augment="flip and color",
@@ -50,6 +83,7 @@ RECIPES = {
         lovasz=1.0,
         copies=2,
     ),
+    **CHANGED,
 }
 
 
@@ -57,6 +91,7 @@ def build(recipe, size):
     return unet(
         len(pets.CLASSES),
         decoder=recipe.decoder,
+        alpha=getattr(recipe, "alpha", 1.0),  # recipes of other scripts have none
         weights=weights(),
         input_shape=(size, size, 3),  # TensorFlow plans known shapes better
     )

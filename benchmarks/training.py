@@ -2,8 +2,9 @@
 
 The scripts `train_*.py` each describe one experiment in these terms and hand it to `main`. A run
 that the file already holds is not run again, so a killed measurement goes on where it was (after
-the last finished epoch). A run of another recipe or of other data does not count; one of other
-code is named and stays, for most changes of code change no result: `--stale` trains it again.
+the last finished epoch). A run of another recipe does not count; one of other code is named and
+stays, for most changes of code change no result: `--stale` trains it again. Runs on other data or
+on a GPU stand beside those that the file holds and get rows of their own in the same tables.
 
 It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and ImageNet weights
 (downloaded by Keras, or SEGLIB_WEIGHTS).
@@ -11,6 +12,7 @@ It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and ImageNe
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -83,6 +85,7 @@ class Recipe:
         copies: how often the stages run, each time from the same start, with the pictures in
             another order and changed in other ways; the weights are averaged (Wortsman et al.:
             Model soups, ICML 2022).
+        policy: Keras's dtype policy: `"mixed_bfloat16"` computes in 16 bits.
     """
 
     title: str
@@ -96,27 +99,40 @@ class Recipe:
     start: str | None = None
     lovasz: float = 0.0
     copies: int = 1
+    policy: str = "float32"
+
+    @property
+    def needs(self):
+        """The recipes whose weights of the same seed this one reads."""
+        return (self.start,) if self.start else ()
 
 
-# What a run without such a field, made before it was there, is taken to have.
-DEFAULTS = {
-    field.name: field.default
-    for kind in (Recipe, Stage)
-    for field in dataclasses.fields(kind)
-    if field.default is not dataclasses.MISSING
-}
+def essential(settings, recipes):
+    """Returns settings without the fields, at any depth, that stand at their defaults.
+
+    A run that was made before there was such a field is taken to have its default.
+
+    Args:
+        settings: of a run, plain JSON.
+        recipes: of its experiment, by name; their class has the defaults.
+    """
+    kinds = {Stage, *map(type, recipes.values())}
+    fields = [field for kind in kinds for field in dataclasses.fields(kind)]
+    return without({f.name: f.default for f in fields}, settings)
 
 
-def essential(settings):
-    """Returns settings without the fields, at any depth, that stand at their defaults."""
+def without(defaults, settings):
+    """Returns settings without the fields, at any depth, whose values are these."""
     if isinstance(settings, list):
-        return [essential(each) for each in settings]
+        return [without(defaults, each) for each in settings]
     if not isinstance(settings, dict):
         return settings
-    return {k: essential(v) for k, v in settings.items() if k not in DEFAULTS or v != DEFAULTS[k]}
+    kept = {k: v for k, v in settings.items() if k not in defaults or v != defaults[k]}
+    return {k: without(defaults, v) for k, v in kept.items()}
 
 
 AUGMENT = {
+    "none": None,
     "flip": augment.flip_only(),
     "standard": augment.standard(),
     # The models are tested on pictures that nothing resampled, zoomed or turned.
@@ -218,8 +234,21 @@ def main(experiment, description):
         for name in arguments.recipes:
             runs = finished(experiment, data, code if arguments.stale else None)
             if not any((r["recipe"], r["seed"]) == (name, seed) for r in runs):
-                runs.append(run(experiment, name, seed, runs))
-                save(experiment, data, runs)
+                train(experiment, name, seed, data)
+
+
+def train(experiment, name, seed, data):
+    """Runs one recipe with one seed, after those that it needs, and writes it down.
+
+    The repository holds results, but no weights: in a fresh clone what it needs is trained again.
+    """
+    for needed in experiment.recipes[name].needs:
+        known = [(r["recipe"], r["seed"]) for r in finished(experiment, data)]
+        weights_are_here = experiment.weights_path(needed, seed).exists()
+        if (needed, seed) not in known or not weights_are_here:
+            train(experiment, needed, seed, data)
+    runs = [r for r in finished(experiment, data) if (r["recipe"], r["seed"]) != (name, seed)]
+    save(experiment, data, [*runs, run(experiment, name, seed, runs, data)])
 
 
 def describe_data():
@@ -250,12 +279,22 @@ def fingerprint_of_code(*paths):
     for path in paths:
         found = ROOT / path
         for file in sorted(found.rglob("*.py")) if found.is_dir() else [found]:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                if isinstance(getattr(node, "body", None), list):
-                    node.body = [part for part in node.body if not is_text(part)]
-            digest.update(f"{file.relative_to(ROOT).as_posix()} {ast.dump(tree)}".encode())
+            tree = syntax(ast.parse(file.read_text(encoding="utf-8")))
+            digest.update(f"{file.relative_to(ROOT).as_posix()} {tree}".encode())
     return digest.hexdigest()[:16]
+
+
+def syntax(node):
+    """Returns a syntax tree as nested lists, without docstrings and without what is empty.
+
+    Not `ast.dump`: newer versions of Python add fields to a node, which are empty in older code.
+    """
+    if isinstance(node, list):
+        return [syntax(part) for part in node if not is_text(part)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(k, syntax(v)) for k, v in ast.iter_fields(node) if v is not None and v != []]
+    return [type(node).__name__, *fields]
 
 
 def is_text(node):
@@ -268,46 +307,52 @@ def is_text(node):
 
 
 def finished(experiment, data, code=None):
-    """Returns the runs of the results file that were made with this data and today's recipes.
+    """Returns the runs of the results file with this data, this kind of machine, today's recipes.
 
     With `code`, only those that were made by code with this fingerprint.
     """
-    if not results.path(experiment.name).exists():
-        return []
-    result = results.load(experiment.name)
-    if result["data"]["fingerprint"] != data["fingerprint"]:
-        raise SystemExit(
-            f"results/{experiment.name}.json was measured on other data. Move it away to measure "
-            "on yours."
-        )
+    measurement = results.here(experiment.name, data)
     return [
         run
-        for run in result["runs"]
-        if essential(run["settings"]) == essential(experiment.settings(run["recipe"]))
-        and code in (None, run.get("code"))
+        for run in (measurement["runs"] if measurement else [])
+        if same_recipe(experiment, run) and code in (None, run.get("code"))
     ]
+
+
+def same_recipe(experiment, run):
+    """Says whether a run was made with the recipe that the experiment has today."""
+    today = experiment.settings(run["recipe"])
+    made, wanted = (essential(each, experiment.recipes) for each in (run["settings"], today))
+    return made == wanted
 
 
 def save(experiment, data, runs):
     """Writes the results file; runs stay in the order of the recipes."""
     order = list(experiment.recipes)
-    result = {
+    measurement = {
         "task": getattr(experiment, "task", Experiment.task),
         "data": data,
-        "device": results.device(),
-        "versions": results.versions(),
-        "commit": results.commit(),
+        **results.stamp(),
         "runs": sorted(runs, key=lambda r: (order.index(r["recipe"]), r["seed"])),
     }
-    results.save(experiment.name, result)
+    results.add(experiment.name, measurement)
 
 
-def run(experiment, name, seed, runs):
-    """Trains one recipe with one seed and returns its entry of the results file."""
+def run(experiment, name, seed, runs, data):
+    """Trains one recipe with one seed and returns its entry of the results file.
+
+    Args:
+        experiment: the `Experiment`.
+        name: of the recipe.
+        seed: of the weights, the order of the pictures and their augmentation.
+        runs: the finished runs, among them the one that this one starts from.
+        data: what `describe_data` returns; a state of other data is not resumed.
+    """
     recipe = experiment.recipes[name]
     keras.utils.set_random_seed(seed)
     size = recipe.stages[0].image_size
-    model = experiment.build(recipe, size)
+    with dtype_policy(recipe.policy):
+        model = experiment.build(recipe, size)
     wall, cpu, losses = 0.0, 0.0, []
     if recipe.start:
         model.load_weights(experiment.weights_path(recipe.start, seed))
@@ -318,23 +363,24 @@ def run(experiment, name, seed, runs):
     for copy in range(recipe.copies):
         model.set_weights(start)
         for stage in recipe.stages:
-            states.append(experiment.folder / f"{name}-{seed}-{len(states)}")
+            state = f"{name}-{seed}-{data['fingerprint'][:8]}-{len(states)}"
+            states.append(experiment.folder / state)
             loss = experiment.loss(recipe)
-            data = experiment.data(recipe, stage, seed + 1000 * copy)
-            stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, data, states[-1])
+            train = experiment.data(recipe, stage, seed + 1000 * copy)
+            stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, train, states[-1])
             wall, cpu = wall + stage_wall, cpu + stage_cpu
             losses = losses + [round(v, 5) for v in stage_losses]
         trained.append(model.get_weights())
     model.set_weights([np.mean(same, axis=0) for same in zip(*trained, strict=True)])
     if experiment.keep_weights:
         model.save_weights(experiment.weights_path(name, seed))
-    for folder in states:
-        shutil.rmtree(folder)
     if experiment.score is None:
         found = score(model, size, experiment.metrics())
         found |= score_sharpened(experiment, model, recipe, size)
     else:
         found = experiment.score(model, recipe, size)
+    for folder in states:  # not before: a run that is killed while it is scored goes on from them
+        shutil.rmtree(folder)
     entry = {
         "recipe": name,
         "title": recipe.title,
@@ -348,11 +394,23 @@ def run(experiment, name, seed, runs):
         "curves": {"loss": losses},
         "settings": experiment.settings(name),
         "code": fingerprint_of_code(*experiment.code),
+        **results.stamp(),
     }
     headline = "mean_iou" if experiment.score is None else next(iter(found))
     what = headline.replace("_", " ")
     print(f"{name}, seed {seed}: {what} {found[headline]:.4f} after {wall:.0f} s", flush=True)
     return entry
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Gives the models that are built within it a dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def fit(model, loss, recipe, stage, train, folder):
@@ -392,7 +450,9 @@ class Clock(keras.callbacks.Callback):
             total + new - old for total, new, old in zip(self.seconds, now, self.last, strict=True)
         ]
         self.last = now
-        self.path.write_text(json.dumps(self.seconds))
+        partial = self.path.with_suffix(".partial")  # a kill leaves the old file or the new one
+        partial.write_text(json.dumps(self.seconds))
+        os.replace(partial, self.path)
 
 
 def optimizer(recipe, stage, steps):

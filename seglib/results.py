@@ -53,7 +53,8 @@ def load(name: str, *, directory: str | os.PathLike | None = None) -> dict:
         directory: the folder of results; the repository's own when `None`.
 
     Returns:
-        The result: a dict with `task`, `data`, `device`, `versions`, `commit` and `runs`.
+        The result: a dict with `task`, `data`, `device`, `versions`, `commit` and `runs`. Where the
+        same was measured on other data or on a GPU as well, `others` holds a list of such dicts.
 
     Raises:
         FileNotFoundError: if it has not been measured.
@@ -97,6 +98,90 @@ def save(name: str, result: dict, *, directory: str | os.PathLike | None = None)
     return file
 
 
+def add(name: str, measurement: dict, *, directory: str | os.PathLike | None = None) -> None:
+    """Puts a measurement into a file that may hold those of other data or another kind of machine.
+
+    It replaces the one of the same data and the same GPUs, or none.
+
+    Args:
+        name: the file's name without `.json`.
+        measurement: a result without `others`.
+        directory: the folder of results; the repository's own when `None`.
+
+    Raises:
+        ValueError: if `measurement` lacks a part that the pages show.
+    """
+    known = path(name, directory=directory).exists()
+    held = measurements(load(name, directory=directory)) if known else []
+    place = _place(measurement["data"], measurement["device"])
+    places = [_place(other["data"], other["device"]) for other in held]
+    if place in places:
+        held[places.index(place)] = measurement
+    else:
+        held.append(measurement)
+    first, *others = held
+    save(name, first | {"others": others} if others else first, directory=directory)
+
+
+def here(name: str, data: dict, *, directory: str | os.PathLike | None = None) -> dict | None:
+    """Returns the measurement of a file that was made with these data and this machine's GPUs.
+
+    Args:
+        name: the file's name without `.json`.
+        data: what the file says of the data, with their `fingerprint`.
+        directory: the folder of results; the repository's own when `None`.
+
+    Returns:
+        The measurement, or `None` if there is none yet.
+    """
+    if not path(name, directory=directory).exists():
+        return None
+    place = _place(data, device())
+    for measurement in measurements(load(name, directory=directory)):
+        if _place(measurement["data"], measurement["device"]) == place:
+            return measurement
+    return None
+
+
+def measurements(result: dict) -> list[dict]:
+    """Returns what a file holds, each measurement on its own: the first one, then the others.
+
+    Args:
+        result: the result, as `load` returns it.
+
+    Returns:
+        A list of results without `others`.
+    """
+    first = {key: value for key, value in result.items() if key != "others"}
+    return [first, *result.get("others", [])]
+
+
+def _place(data: dict, machine: dict) -> tuple:
+    """Returns what two measurements share that belong together. Processors may differ."""
+    return data.get("fingerprint"), machine["gpu"]
+
+
+def stamp() -> dict:
+    """Returns `device`, `versions` and `commit` of something that is measured now."""
+    return {"device": device(), "versions": versions(), "commit": commit()}
+
+
+def _titled(result: dict) -> list[dict]:
+    """Returns the measurements of a file; those after the first say in their titles where from."""
+    first, *others = measurements(result)
+    found = [first]
+    for other in others:
+        where = []
+        if other["data"].get("fingerprint") != first["data"].get("fingerprint"):
+            where.append(other["data"]["note"])
+        if other["device"]["gpu"] != first["device"]["gpu"]:
+            where += other["device"]["gpu"] or ["no GPU"]
+        note = f" ({', '.join(where)})"
+        runs = [run | {"title": run["title"] + note} for run in other["runs"]]
+        found.append(other | {"runs": runs})
+    return found
+
+
 def markdown_table(result: dict) -> str:
     """Returns one table row for each recipe and size, and a line that says what was measured.
 
@@ -106,10 +191,12 @@ def markdown_table(result: dict) -> str:
 
     What was done to the predictions after the training (`sharpened`) stands in a second table.
 
+    Runs on other data or on a GPU (`others`) get rows of their own, whose title says so.
+
     Runs that say `against` which recipe they are to be compared get the table of `differences`,
     runs whose predictions were timed that of `seglib.leaderboard`, runs whose training steps were
-    those of `seglib.peers`, savings the times without and with each, and runs that detect objects
-    one of average precision.
+    those of `seglib.peers`, savings the times without and with each, stages their share of the
+    whole, and runs that detect objects one of average precision.
 
     Args:
         result: the result, as `load` returns it.
@@ -129,37 +216,40 @@ def markdown_table(result: dict) -> str:
         return _tables_of_peers(result)
     if "saving" in result["runs"][0]:
         return _table_of_savings(result)
+    if "stage" in result["runs"][0]:
+        return _table_of_stages(result)
     if "mask_ap" in result["runs"][0]:
         return _table_of_detections(result)
     classes = list(result["runs"][0]["iou"])
-    more = {k: v for k, v in MORE_SCORES.items() if all(k in run for run in result["runs"])}
+    found = _titled(result)
+    runs = [run for measurement in found for run in measurement["runs"]]
+    more = {k: v for k, v in MORE_SCORES.items() if all(k in run for run in runs)}
     header = ["Recipe", "Pixels", "Seeds", "Mean IoU", *more.values()]
     header += [f"IoU {name}" for name in classes]
     header += ["Pixel accuracy", "Training", "Processor time", "Parameters"]
     lines = [_row(header), _row([":---", *["---:"] * (len(header) - 1)])]
-    lines += [_row(_cells(runs, classes, more)) for runs in _grouped(result["runs"])]
-    return "\n".join([*lines, *_table_of_sharpened(result), "", provenance(result)])
+    lines += [_row(_cells(group, classes, more)) for group in _grouped(runs)]
+    return "\n".join([*lines, *_table_of_sharpened(found, classes), "", provenance(result)])
 
 
-def _table_of_sharpened(result: dict) -> list[str]:
+def _table_of_sharpened(measured: list[dict], classes: list[str]) -> list[str]:
     """Returns the lines of a second table: what was done to predictions after the training."""
+    groups = [(m["data"]["test"], runs) for m in measured for runs in _grouped(m["runs"])]
     rows = []
-    for runs in _grouped(result["runs"]):
+    for pictures, runs in groups:
         found = [run["sharpened"] for run in runs if "sharpened" in run]
         for how in found[0] if found else ():
             scores = [one[how] for one in found]
             values = [statistics.fmean(score["mean_iou"] for score in scores)]
-            values += [
-                statistics.fmean(s["iou"][name] for s in scores) for name in scores[0]["iou"]
-            ]
+            values += [statistics.fmean(s["iou"][name] for s in scores) for name in classes]
             values.append(statistics.fmean(score["boundary_f1"] for score in scores))
             cells = [runs[0]["title"], how, str(len(scores)), *(f"{v:.3f}" for v in values)]
             cpu = statistics.fmean(score["cpu_seconds"] for score in scores)
-            rows.append([*cells, f"{1000 * cpu / result['data']['test']:.0f} ms"])
+            rows.append([*cells, f"{1000 * cpu / pictures:.0f} ms"])
     if not rows:
         return []
     header = ["Recipe", "and then", "Seeds", "Mean IoU"]
-    header += [f"IoU {name}" for name in result["runs"][0]["iou"]]
+    header += [f"IoU {name}" for name in classes]
     header += ["Boundary F1", "Processor time a picture"]
     marks = [":---", ":---", *["---:"] * (len(header) - 2)]
     return ["", *map(_row, [header, marks, *rows])]
@@ -175,7 +265,7 @@ def _table_of_detections(result: dict) -> str:
     header = ["Recipe", "Pixels", "Seeds", *scores.values(), "Training", "Processor time"]
     header.append("Parameters")
     lines = [_row(header), _row([":---", *["---:"] * (len(header) - 1)])]
-    for runs in _grouped(result["runs"]):
+    for runs in _grouped([run for m in _titled(result) for run in m["runs"]]):
         first = runs[0]
         ways = [(first["title"], runs)]
         if all("class_scores_alone" in run for run in runs):
@@ -244,7 +334,7 @@ def _verdict(harms: str, changes: list[float]) -> str:
 def _table_of_differences(result: dict) -> str:
     header = ["What is changed", "Harms", "Seeds", "Right", "Changed", "Difference", "Verdict"]
     lines = [_row(header), _row([":---", ":---", *["---:"] * 4, ":---"])]
-    for row in differences(result):
+    for row in [row for measurement in _titled(result) for row in differences(measurement)]:
         cells = [row["title"], {"nothing": "–"}.get(row["harms"], row["harms"])]
         cells += [str(row["seeds"]), f"{row['right']:.3f}", f"{row['wrong']:.3f}"]
         lines.append(
@@ -267,7 +357,10 @@ def _table_of_differences(result: dict) -> str:
 
 def _leaderboard(result: dict) -> str:
     """Returns two tables, as one would be wider than a page: what is reached, what it costs."""
-    lines = leaderboard.lines(result)
+    first, *others = _titled(result)
+    lines = leaderboard.lines(first)
+    for other in others:
+        lines += leaderboard.lines(other)[1:]
     cut = lines[0].index("Parameters")
     tables = []
     for columns in (range(cut), (0, 1, *range(cut, len(lines[0])))):
@@ -297,6 +390,20 @@ def _table_of_savings(result: dict) -> str:
     return "\n".join([*lines, "", _measured_on(result)])
 
 
+def _table_of_stages(result: dict) -> str:
+    """Returns a row a stage: its time, and its share of the whole of its work."""
+    whole = {run["work"]: run["ms"] for run in result["runs"] if run["stage"] == "whole"}
+    lines = [_row(["Work", "Stage", "Time", "Share"]), _row([":---", ":---", "---:", "---:"])]
+    before = None
+    for run in result["runs"]:
+        work = "" if run["work"] == before else run["work"]  # named once
+        before = run["work"]
+        share = f"{100 * run['ms'] / whole[before]:.0f}%"
+        digits = 0 if run["ms"] >= 100 else 1 if run["ms"] >= 1 else 2
+        lines.append(_row([work, run["stage"], f"{run['ms']:,.{digits}f} ms", share]))
+    return "\n".join([*lines, "", _measured_on(result)])
+
+
 def _tables_of_peers(result: dict) -> str:
     """Returns a table for each work, and who is missing."""
     tables = []
@@ -312,7 +419,7 @@ def _tables_of_peers(result: dict) -> str:
 
 
 def provenance(result: dict) -> str:
-    """Returns a sentence each on the task, the data, the spread and the machine of a result.
+    """Returns a sentence each on the task, the spread, and the data and machine of a result.
 
     Args:
         result: the result, as `load` returns it.
@@ -320,23 +427,37 @@ def provenance(result: dict) -> str:
     Returns:
         A paragraph of Markdown.
     """
-    data = result["data"]
-    sentences = [
-        f"Task: {result['task']}.",
-        f"Data: {data['name']}, {data['train']} training and {data['test']} test pictures "
-        f"({data['note']}).",
-    ]
-    if any(len(runs) > 1 for runs in _grouped(result["runs"])):
+    sentences = [f"Task: {result['task']}."]
+    if any(len(runs) > 1 for m in measurements(result) for runs in _grouped(m["runs"])):
         sentences.append("Each row is the mean over its seeds; ± is the sample standard deviation.")
-    return " ".join([*sentences, _measured_on(result)])
+    for measurement in measurements(result):
+        data = measurement["data"]
+        sentences.append(
+            f"Data: {data['name']}, {data['train']} training and {data['test']} test pictures "
+            f"({data['note']})."
+        )
+        sentences.append(_measured_on(measurement))
+    return " ".join(sentences)
 
 
-def _measured_on(result: dict) -> str:
-    machine = result["device"]
-    cores = f"{machine['cores']} core{'s' if machine['cores'] > 1 else ''}"
-    parts = [f"{machine['cpu']} ({cores})", *machine["gpu"]]
-    parts += [f"{package} {version}" for package, version in result["versions"].items()]
-    return f"Measured on {', '.join(parts)}, at commit {result['commit'][:12]}."
+def _measured_on(measurement: dict) -> str:
+    """Says on which machines, with which versions and code the runs of a measurement were made."""
+    runs = [run if "commit" in run else measurement for run in measurement["runs"]]
+    parts = [text for run in runs for text in _machine(run["device"])]
+    parts += [f"{name} {version}" for run in runs for name, version in run["versions"].items()]
+    commits = dict.fromkeys(_short(run["commit"]) for run in runs)
+    plural = "s" if len(commits) > 1 else ""
+    return f"Measured on {', '.join(dict.fromkeys(parts))}, at commit{plural} {', '.join(commits)}."
+
+
+def _machine(device: dict) -> list[str]:
+    cores = f"{device['cores']} core{'s' if device['cores'] > 1 else ''}"
+    return [f"{device['cpu']} ({cores})", *device["gpu"]]
+
+
+def _short(commit: str) -> str:
+    head, changes, _ = commit.partition("+")
+    return head[:12] + (" with changes" if changes else "")
 
 
 def missing(name: str) -> str:
@@ -438,7 +559,7 @@ def _check(result: dict, source: str) -> None:
 def _grouped(runs: list[dict]) -> list[list[dict]]:
     groups: dict[tuple, list[dict]] = {}
     for run in runs:
-        groups.setdefault((run["recipe"], run["image_size"]), []).append(run)
+        groups.setdefault((run["recipe"], run["image_size"], run["title"]), []).append(run)
     return list(groups.values())
 
 

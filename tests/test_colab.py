@@ -54,6 +54,15 @@ def test_the_bootstrap_cell_is_the_first_code_and_prints_nothing_here(path):
     assert first.outputs == []
 
 
+def test_every_address_of_the_repository_is_the_one_of_the_configuration():
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    owner_and_name = url.removeprefix("https://github.com/")
+    for path in NOTEBOOKS:
+        text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells)
+        found = set(re.findall(r"github(?:\.com)?/([\w.-]+/every-pixel)\b", text))
+        assert found == {owner_and_name}, path.name
+
+
 def test_the_cell_installs_the_release_of_this_version_from_the_repository(expected):
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     (address,) = re.findall(r"https?://\S+", expected)

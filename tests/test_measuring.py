@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from seglib import results
-from seglib.data import sample
+from seglib.data import pets, sample
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,7 @@ def test_the_recorded_runs_are_of_todays_recipes(script, name):
     training, experiment = script("training"), script(f"train_{EXPERIMENTS[name]}").EXPERIMENT
     assert experiment.name == name
     for run in results.load(name)["runs"]:
-        today = training.essential(experiment.settings(run["recipe"]))
-        assert training.essential(run["settings"]) == today, run["recipe"]
+        assert training.same_recipe(experiment, run), run["recipe"]
 
 
 def test_a_field_that_a_run_does_not_have_yet_stands_at_its_default(script, tmp_path, monkeypatch):
@@ -140,6 +139,16 @@ def test_a_field_that_a_run_does_not_have_yet_stands_at_its_default(script, tmp_
     assert training.finished(experiment, data) == runs
     changed = recipes | {"first": dataclasses.replace(first, copies=2)}
     assert training.finished(dataclasses.replace(experiment, recipes=changed), data) == []
+
+
+def test_a_field_of_one_experiment_has_a_default_too(script):
+    unet = script("train_unet").EXPERIMENT
+    run = {"recipe": "unet_128", "settings": unet.settings("unet_128")}
+    assert script("training").same_recipe(unet, run)
+    del run["settings"]["alpha"]
+    assert script("training").same_recipe(unet, run)
+    run["settings"]["alpha"] = 0.35
+    assert not script("training").same_recipe(unet, run)
 
 
 def test_the_weights_of_copies_are_averaged(script, tmp_path, monkeypatch):
@@ -167,12 +176,183 @@ def test_the_weights_of_copies_are_averaged(script, tmp_path, monkeypatch):
         score=lambda model, recipe, size: {"weight": model.get_weights()[0].item()},
         keep_weights=False,
     )
-    entry = training.run(experiment, "twice", 7, [])
+    entry = training.run(experiment, "twice", 7, [], {"fingerprint": "f"})
     assert starts == [1.0, 1.0]  # both from the same start
     assert len(set(seeds)) == 2  # on other pictures
     assert entry["weight"] == 15.0
     assert (entry["epochs"], entry["train_seconds"], entry["cpu_seconds"]) == (2, 6.0, 4.0)
     assert list((tmp_path / "runs" / "tiny").iterdir()) == []
+
+
+# --- Killed, in a fresh clone, on other data ------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(script, drawn_for_real, tmp_path, monkeypatch):
+    """An experiment of two recipes, the second on the weights of the first, on drawn pets."""
+    training = script("training")
+    monkeypatch.setattr(training, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["script", "--seeds", "0"])
+    stages = (training.Stage(2, 0.01, image_size=32), training.Stage(2, 0.001, image_size=32))
+    first = training.Recipe("first", stages, batch_size=8)
+    second = dataclasses.replace(first, title="second", stages=stages[:1], start="first")
+
+    def build(recipe, size):
+        image = keras.Input((size, size, 3))
+        x = keras.layers.Rescaling(1 / 255)(image)
+        return keras.Model(image, keras.layers.Conv2D(3, 3, padding="same")(x))
+
+    return training.Experiment("tiny", {"first": first, "second": second}, build, code=())
+
+
+def recorded(experiment):
+    """What the file holds of each run, less the times."""
+    times = ("train_seconds", "cpu_seconds")
+    runs = results.load(experiment.name)["runs"]
+    return [{key: value for key, value in run.items() if key not in times} for run in runs]
+
+
+@pytest.fixture
+def interrupted(script, tiny, tmp_path, monkeypatch):
+    """A function that measures `tiny`, is interrupted, and goes on; and the unbroken record."""
+    training = script("training")
+    training.main(tiny, "")
+    unbroken = recorded(tiny)
+    for folder in ("results", "runs"):
+        (tmp_path / folder).rename(tmp_path / f"unbroken {folder}")
+
+    def measure(where, name, when):
+        """Raises in the call of this number to a function of an object."""
+        calls, original = [], getattr(where, name)
+
+        def stops(*arguments, **options):
+            calls.append(arguments)
+            if len(calls) == when:
+                raise KeyboardInterrupt
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, stops)
+            with pytest.raises(KeyboardInterrupt):
+                training.main(tiny, "")
+        training.main(tiny, "")
+
+    return unbroken, measure
+
+
+def test_a_measurement_that_is_stopped_in_an_epoch_ends_with_the_same_numbers(
+    script, tiny, interrupted, monkeypatch
+):
+    unbroken, measure = interrupted
+    epochs = []
+    original = script("training").Clock.on_epoch_end
+
+    def count(clock, epoch, logs=None):
+        epochs.append(epoch)
+        original(clock, epoch, logs)
+
+    monkeypatch.setattr(script("training").Clock, "on_epoch_end", count)
+    measure(script("training").Resume, "on_epoch_end", 4)  # in the second stage's second epoch
+    assert recorded(tiny) == unbroken
+    assert epochs == [0, 1, 0] + [1] + [0, 1]  # no epoch was trained twice
+
+
+def test_a_measurement_that_is_stopped_while_it_scores_trains_nothing_twice(
+    script, tiny, interrupted, monkeypatch
+):
+    unbroken, measure = interrupted
+    steps = []
+    original = script("training").Resume.on_epoch_begin
+    monkeypatch.setattr(
+        script("training").Resume,
+        "on_epoch_begin",
+        lambda resume, epoch, logs=None: steps.append(epoch) or original(resume, epoch, logs),
+    )
+    measure(script("training"), "score", 1)
+    assert recorded(tiny) == unbroken
+    assert steps == [0, 1, 0, 1] + [0, 1]
+
+
+def test_a_fresh_clone_trains_again_what_a_recipe_starts_from(script, tiny, tmp_path):
+    training = script("training")
+    training.main(dataclasses.replace(tiny, recipes={"first": tiny.recipes["first"]}), "")
+    before = recorded(tiny)
+    tiny.weights_path("first", 0).unlink()  # the repository holds results, but no weights
+    training.main(tiny, "")
+    assert [run["recipe"] for run in recorded(tiny)] == ["first", "second"]
+    assert recorded(tiny)[0] == before[0]
+    assert tiny.weights_path("first", 0).exists()
+
+
+def test_runs_on_other_data_stand_beside_the_first_ones(script, tiny, tmp_path, monkeypatch):
+    training = script("training")
+    training.main(tiny, "")
+    first = results.load("tiny")
+    other = sample.prepare(train=12, test=4, size=64, seed=5, cache_dir=tmp_path / "other")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(other))
+    training.main(tiny, "")
+    both = results.load("tiny")
+    mine, theirs = results.measurements(both)
+    assert mine == first and theirs["data"]["note"] == "12/4 subset"
+    scores = [[run["mean_iou"] for run in each["runs"]] for each in (mine, theirs)]
+    assert len(scores[1]) == 2 and scores[0] != scores[1]
+    assert results.markdown_table(both).count("(12/4 subset)") == 3  # two rows and the data
+    training.main(tiny, "")  # nothing is left to do
+    assert results.load("tiny") == both
+
+
+@pytest.fixture
+def board(script, tiny, tmp_path, monkeypatch):
+    """The script leaderboard.py with the models of `tiny`, which are trained."""
+    script("training").main(tiny, "")
+    board = script("leaderboard")
+    module = type("module", (), {"EXPERIMENT": tiny})
+    models = {module: {"first": "First", "second": "Second"}}
+    costs = {"milliseconds": {"1": 1.0, "8": 8.0}, "multiply_adds": 1, "peak_memory_mib": 1}
+    monkeypatch.setattr(board, "MODELS", models)
+    monkeypatch.setattr(board, "ROOT", tmp_path)
+    monkeypatch.setattr(board, "SIZE", 48)
+    monkeypatch.setattr(board, "measure_costs", lambda runs: [run.update(costs) for run in runs])
+    monkeypatch.setattr(sys, "argv", ["script"])
+    return board
+
+
+def test_the_leaderboard_scores_enlarged_logits_on_one_size(board, tiny):
+    board.main()
+    second = results.load("leaderboard")["runs"][1]
+    model = tiny.build(tiny.recipes["second"], 32)
+    model.load_weights(tiny.weights_path("second", 0))
+    matrix = np.zeros((3, 3))
+    test = zip(pets.load("test", image_size=32), pets.load("test", image_size=48), strict=True)
+    for (images, _), (_, masks) in test:
+        logits = tf.image.resize(model(images), (48, 48))
+        np.add.at(matrix, (masks.numpy(), logits.numpy().argmax(-1)), 1)
+    union = matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
+    assert second["mean_iou"] == pytest.approx((matrix.diagonal() / union).mean(), abs=1e-4)
+    assert (second["title"], second["image_size"]) == ("Second", 32)
+
+
+def test_a_fresh_clone_keeps_the_leaderboard(board, tiny, capsys, monkeypatch):
+    board.main()
+    before = results.load("leaderboard")
+    for recipe in tiny.recipes:
+        tiny.weights_path(recipe, 0).unlink()
+    monkeypatch.setattr(board, "fingerprint_of_code", lambda *paths: "changed since")
+    board.main()
+    assert results.load("leaderboard") == before
+    assert "first-0.weights.h5 is missing: it is not scored anew" in capsys.readouterr().out
+    results.path("leaderboard").unlink()
+    board.main()  # nothing to score and nothing known
+    assert not results.path("leaderboard").exists()
+
+
+def test_weights_of_another_training_are_not_scored(board, tiny, capsys):
+    other = tiny.build(tiny.recipes["second"], 32)
+    other.layers[-1].bias.assign([9.0, 0.0, 0.0])
+    other.save_weights(tiny.weights_path("second", 0))
+    board.main()
+    assert [run["recipe"] for run in results.load("leaderboard")["runs"]] == ["first"]
+    assert "they are not of the same training" in capsys.readouterr().out
 
 
 def test_a_saving_is_measured_in_both_ways(script, monkeypatch):

@@ -266,6 +266,90 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert [other.name for other in file.parent.iterdir()] == ["unet.json"]
 
 
+FULL = {"name": "Pets", "train": 3680, "test": 3669, "note": "the full set", "fingerprint": "f"}
+GPU = {"cpu": "A processor", "cores": 16, "gpu": ["A graphics card"]}
+
+
+def elsewhere(made, *runs, data=RESULT["data"], device=RESULT["device"]):
+    """The same measured on other data or another kind of machine, beside the first one."""
+    return made | {"others": [result(*runs) | {"data": data, "device": device}]}
+
+
+@pytest.mark.parametrize(
+    ("place", "note"),
+    [
+        ({"data": FULL}, "(the full set)"),
+        ({"device": GPU}, "(A graphics card)"),
+        ({"data": FULL, "device": GPU}, "(the full set, A graphics card)"),
+    ],
+)
+def test_a_readers_measurement_stands_in_the_same_table(place, note):
+    made = elsewhere(result(run(), run(seed=1)), run(mean_iou=0.8), **place)
+    text = results.markdown_table(made)
+    header, _, own, other = rows(text)
+    assert own[0] == "The light one" and own[2] == "2"
+    assert other[0] == f"The light one {note}" and other[2] == "1"
+    assert other[header.index("Mean IoU")] == "0.800"
+    assert ("3680 training and 3669 test pictures (the full set)" in text) == ("data" in place)
+    assert ("A processor (16 cores), A graphics card" in text) == ("device" in place)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"sharpened": {"CRF": {"iou": run()["iou"], "mean_iou": 0.75, "boundary_f1": 0.6}}},
+        {"against": "light", "harms": "model", "settings": {"image_size": 64, "epochs": 6}},
+        {
+            **{"mask_ap": 0.6, "mask_ap50": 0.9, "mask_ap75": 0.7},
+            **{"box_ap": 0.5, "box_ap50": 0.8, "box_ap75": 0.6},
+        },
+        {
+            **{"experiment": "unet", "boundary_f1": 0.6, "intervals": {"mean": [0.6, 0.8]}},
+            **{"milliseconds": {"1": 10.0, "8": 40.0}, "multiply_adds": 1, "peak_memory_mib": 9},
+        },
+    ],
+    ids=["sharpened", "differences", "detections", "leaderboard"],
+)
+def test_every_table_of_trained_models_has_those_rows(more):
+    if "sharpened" in more:
+        more["sharpened"]["CRF"]["cpu_seconds"] = 30.8
+    right, changed = run("light", **more), run("dark", **more)
+    made = elsewhere(result(right, changed), right, changed | {"mean_iou": 0.5}, data=FULL)
+    titles = [row[0] for row in rows(results.markdown_table(made))]
+    assert "The dark one" in titles and "The dark one (the full set)" in titles
+    assert made["others"][0]["runs"][1]["title"] == "The dark one"  # the result is not changed
+
+
+def test_a_measurement_replaces_that_of_the_same_data_and_gpus_alone(tmp_path, monkeypatch):
+    for measurement in (
+        result(run()),
+        result(run()) | {"data": FULL},
+        result(run(mean_iou=0.1)) | {"device": RESULT["device"] | {"cpu": "another", "cores": 4}},
+    ):
+        results.add("unet", measurement, directory=tmp_path)
+    held = results.load("unet", directory=tmp_path)
+    first, other = results.measurements(held)
+    assert first["runs"][0]["mean_iou"] == 0.1 and first["device"]["cpu"] == "another"
+    assert other["data"] == FULL and other["runs"][0]["mean_iou"] == 0.7
+    monkeypatch.setattr(results, "device", lambda: RESULT["device"])
+    assert results.here("unet", FULL, directory=tmp_path) == other
+    assert results.here("unet", RESULT["data"], directory=tmp_path) == first
+    monkeypatch.setattr(results, "device", lambda: GPU)
+    assert results.here("unet", FULL, directory=tmp_path) is None
+    assert results.here("no-such", FULL, directory=tmp_path) is None
+
+
+def test_each_run_says_where_and_when_it_was_made():
+    early = run(device={"cpu": "An old one", "cores": 1, "gpu": []}, versions={"keras": "3.14"})
+    late = run(seed=1, device=RESULT["device"], versions={"keras": "3.15.1"})
+    early["commit"], late["commit"] = "a" * 40, "b" * 40 + "+changes"
+    text = results.markdown_table(result(early, late)).splitlines()[-1]
+    assert text.endswith(
+        "Measured on An old one (1 core), A processor (2 cores), keras 3.14, keras 3.15.1, "
+        f"at commits {'a' * 12}, {'b' * 12} with changes."
+    )
+
+
 def test_a_missing_and_a_damaged_file_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"results/unet\.json.*make results"):
         results.load("unet", directory=tmp_path)
@@ -366,3 +450,16 @@ def test_a_saving_is_shown_with_its_ratio():
     assert row[header.index("Saving")] == "cache: uint8, not none"
     assert (row[header.index("Without")], row[header.index("With")]) == ("1,234 ms", "100 ms")
     assert row[header.index("Speed")] == "12.34 ×"  # 1234.4 / 100
+
+
+def test_a_stage_is_shown_with_its_share_of_the_whole():
+    work = {"work": "a step"}
+    stages = [("forward", 0.25), ("backward", 150.0), ("whole", 200.0)]
+    _, _, *found = rows(
+        results.markdown_table(result(*(work | {"stage": s, "ms": ms} for s, ms in stages)))
+    )
+    assert found == [
+        ["a step", "forward", "0.25 ms", "0%"],
+        ["", "backward", "150 ms", "75%"],
+        ["", "whole", "200 ms", "100%"],
+    ]
