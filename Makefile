@@ -11,8 +11,11 @@ BIN := .venv/bin
 RUN := $(BIN)/python
 MAKE_ENV := sh tools/python.sh tools/environment.py
 
-# Notebooks or files of tests at a time. One uses about one core, and 2 to 4 GB.
+# Notebooks or files of tests at a time. One uses about one core, and 2 to 4 GB. They share the
+# cores: TensorFlow's threads that wait for one another's core would cost an eighth of the time.
 JOBS ?= 2
+THREADS ?= $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN || echo 1) / $(JOBS) )); echo $$((n ? n : 1)))
+SHARE := TF_NUM_INTRAOP_THREADS=$(THREADS)
 SEGLIB_PROFILE ?= sample
 TF_CPP_MIN_LOG_LEVEL ?= 3
 # Set with := so that a backend chosen in the shell for other work does not change the book.
@@ -28,13 +31,13 @@ env:  ## make .venv from requirements.lock (the other commands do this first)
 	@$(MAKE_ENV)
 
 book: env  ## run the notebooks and build the book into _build/html
-	@$(RUN) tools/build_book.py --jobs $(JOBS)
+	@$(SHARE) $(RUN) tools/build_book.py --jobs $(JOBS)
 
 # The notebooks take longest and come first. NBVAL names those that nbval runs; what the others
 # print is in any case compared in the book's own run of them.
 NBVAL ?= notebooks
 test: book  ## check everything: seglib, the notebooks, the built book
-	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	$(SHARE) $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		--cov=seglib --cov-report=term:skip-covered --cov-fail-under=95 \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=1800 $(NBVAL) tests
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -109,17 +110,24 @@ class Resume(keras.callbacks.Callback):
     of the epoch, which is why the data set is an argument: the callback sets its `epoch`.
 
     The file is written beside the old one and then renamed, so a kill at any moment leaves a whole
-    file. States of other callbacks (such as `ReduceLROnPlateau`) are not kept.
+    file. States of other callbacks (such as `ReduceLROnPlateau`) are not kept. Leave
+    `steps_per_epoch` out: with it, Keras begins an epoch where the last one stopped in the data,
+    which a resumed training cannot.
+
+    An error of the data, such as a picture that cannot be decoded, comes out of `fit` as TensorFlow
+    raises it. It costs the epoch it occurred in: mend the data and call `fit` again.
 
     Args:
         directory: folder for the state; made if missing. One folder a `fit`.
         data: the training data set, from `seglib.data.pets.load` or `seglib.data.sample.load`.
 
     Raises:
-        ValueError: if `data` has no epoch to set, or the state belongs to another model.
-        FloatingPointError: at the end of an epoch whose loss is no finite number; the state before
-            that epoch is kept.
-        OSError: if the state cannot be written, for example to a full disk; the one before is kept.
+        ValueError: if `data` has no epoch to set, or the state is damaged or belongs to another
+            model; the model is left as it was.
+        FloatingPointError: at the end of an epoch whose loss, or a weight after it, is no finite
+            number; the state before that epoch is kept.
+        OSError: if the state cannot be written: before the training for a folder that cannot be
+            written to, and after an epoch for a disk that is full; the state before is kept.
 
     Example:
         >>> train = pets.load("train")
@@ -134,12 +142,18 @@ class Resume(keras.callbacks.Callback):
                 "pets.load or sample.load returned, before any further .map or .take."
             )
         self.path = pathlib.Path(directory) / "state.npz"
+        self.temporary = self.path.with_suffix(".tmp")
         self.data = data
         self.history = {}
 
     def on_train_begin(self, logs=None):
         with self._written():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Tried now rather than after an epoch of hours. It also clears what a kill has left.
+            with open(self.temporary, "wb") as file:
+                file.write(b"a try")
+            self.temporary.unlink()
+        self.history = {}
         self.model.optimizer.build(self.model.trainable_variables)
         self.model._initial_epoch = None  # what a resumed training that was interrupted left
         if self.path.exists():
@@ -160,32 +174,33 @@ class Resume(keras.callbacks.Callback):
             self.model.history.epoch = list(range(len(next(iter(self.history.values())))))
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check_loss(epoch, logs or {})
+        self._check_finite(epoch, logs or {})
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        state = {
-            f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self._variables())
-        }
+        state = {f"variable_{i}": to_numpy(v) for i, v in enumerate(self._variables())}
         state["epoch"] = np.array(epoch + 1)
         state["history"] = np.array(json.dumps(self.history))
-        temporary = self.path.with_suffix(".tmp")
         with self._written():
-            with open(temporary, "wb") as file:
+            with open(self.temporary, "wb") as file:
                 np.savez(file, **state)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self.path)
+            os.replace(self.temporary, self.path)
 
-    def _check_loss(self, epoch, logs):
+    def _check_finite(self, epoch, logs):
         """Stops before weights that are lost overwrite those that are not."""
         loss = float(logs.get("loss", 0.0))
-        if not np.isfinite(loss):
-            kept = f"The state before it is kept in {self.path}. " if epoch else ""
-            raise FloatingPointError(
-                f"The loss of epoch {epoch + 1} is {loss}: a batch holds NaN, or the training "
-                f"diverged. {kept}Look for pictures or weights that are not finite, or lower the "
-                "learning rate."
-            )
+        # The step after the last loss can lose them, too.
+        if np.isfinite(loss) and all(map(is_finite, self.model.trainable_variables)):
+            return
+        what = f"The loss of epoch {epoch + 1} is {loss}"
+        if np.isfinite(loss):
+            what += ", but weights after it are not finite"
+        kept = f"The state before it is kept in {self.path}. " if self.path.exists() else ""
+        raise FloatingPointError(
+            f"{what}: a batch holds NaN, or the training diverged. {kept}Look for pictures or "
+            "weights that are not finite, or lower the learning rate."
+        )
 
     @contextlib.contextmanager
     def _written(self):
@@ -193,12 +208,12 @@ class Resume(keras.callbacks.Callback):
         try:
             yield
         except OSError as error:
-            kept = " The last whole state is still there." if self.path.exists() else ""
+            kept = " The last whole state is still there; the same call goes on after it."
             raise OSError(
                 error.errno,
                 f"The state of the training cannot be written to {self.path} "
-                f"({os.strerror(error.errno or 0)}).{kept} Free some space or pass a folder that "
-                "can be written to; the training then goes on after the last whole state.",
+                f"({os.strerror(error.errno or 0)}).{kept if self.path.exists() else ''} Free some "
+                "space or pass a folder that can be written to.",
             ) from error
 
     def _variables(self):
@@ -206,15 +221,40 @@ class Resume(keras.callbacks.Callback):
 
     def _restore(self):
         variables = self._variables()
-        with np.load(self.path) as state:
-            saved = [state[f"variable_{i}"] for i in range(len(state.files) - 2)]
-            if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
+        saved, history, epoch = self._read()
+        if [v.shape for v in saved] != [tuple(v.shape) for v in variables]:
+            raise ValueError(
+                f"The state in {self.path} belongs to another model or optimizer. "
+                "Delete it to start over, or give this training a folder of its own."
+            )
+        for variable, value in zip(variables, saved, strict=True):
+            variable.assign(value)
+        self.history = history
+        # Keras's own BackupAndRestore tells `fit` where to go on in the same way.
+        self.model._initial_epoch = epoch
+
+    def _read(self):
+        """Returns the saved variables, history and epoch: all of them, or an error."""
+        with open(self.path, "rb") as file:  # what may not be read is not called damaged
+            try:
+                if not zipfile.is_zipfile(self.path):
+                    raise zipfile.BadZipFile("it is cut off, or no .npz file")
+                with np.load(file) as state:
+                    saved = [state[f"variable_{i}"] for i in range(len(state.files) - 2)]
+                    return saved, json.loads(str(state["history"])), int(state["epoch"])
+            except Exception as error:  # of zipfile, NumPy or json, whichever meets the damage
                 raise ValueError(
-                    f"The state in {self.path} belongs to another model or optimizer. "
-                    "Delete it to start over, or give this training a folder of its own."
-                )
-            for variable, value in zip(variables, saved, strict=True):
-                variable.assign(value)
-            self.history = json.loads(str(state["history"]))
-            # Keras's own BackupAndRestore tells `fit` where to go on in the same way.
-            self.model._initial_epoch = int(state["epoch"])
+                    f"The state in {self.path} is damaged ({type(error).__name__}: {error}). "
+                    "Delete it to start over."
+                ) from error
+
+
+def to_numpy(variable):
+    """Returns a variable's values in a type that NumPy's files know: they have no bfloat16."""
+    values = keras.ops.convert_to_numpy(variable)
+    return values.astype("float32") if values.dtype.kind == "V" else values
+
+
+def is_finite(variable):
+    """Whether a variable holds neither NaN nor an infinite number."""
+    return bool(np.isfinite(to_numpy(variable)).all())

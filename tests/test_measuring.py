@@ -188,13 +188,13 @@ def test_the_weights_of_copies_are_averaged(script, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tiny(script, drawn_for_real, tmp_path, monkeypatch):
+def tiny(script, drawn_for_real, eagerly, tmp_path, monkeypatch):
     """An experiment of two recipes, the second on the weights of the first, on drawn pets."""
     training = script("training")
     monkeypatch.setattr(training, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["script", "--seeds", "0"])
     stages = (training.Stage(2, 0.01, image_size=32), training.Stage(2, 0.001, image_size=32))
-    first = training.Recipe("first", stages, batch_size=8)
+    first = training.Recipe("first", stages, batch_size=8, augment="none")
     second = dataclasses.replace(first, title="second", stages=stages[:1], start="first")
 
     def build(recipe, size):
@@ -212,16 +212,24 @@ def recorded(experiment):
     return [{key: value for key, value in run.items() if key not in times} for run in runs]
 
 
-@pytest.fixture
-def interrupted(script, tiny, tmp_path, monkeypatch):
-    """A function that measures `tiny`, is interrupted, and goes on; and the unbroken record."""
+def test_a_measurement_that_is_stopped_ends_with_the_same_numbers(
+    script, tiny, tmp_path, monkeypatch
+):
     training = script("training")
     training.main(tiny, "")
     unbroken = recorded(tiny)
     for folder in ("results", "runs"):
         (tmp_path / folder).rename(tmp_path / f"unbroken {folder}")
+    epochs = []
 
-    def measure(where, name, when):
+    class Watched(training.Resume):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            epochs.append(epoch)
+
+    monkeypatch.setattr(training, "Resume", Watched)
+
+    def stopped(where, name, when):
         """Raises in the call of this number to a function of an object."""
         calls, original = [], getattr(where, name)
 
@@ -235,42 +243,14 @@ def interrupted(script, tiny, tmp_path, monkeypatch):
             patch.setattr(where, name, stops)
             with pytest.raises(KeyboardInterrupt):
                 training.main(tiny, "")
-        training.main(tiny, "")
 
-    return unbroken, measure
-
-
-def test_a_measurement_that_is_stopped_in_an_epoch_ends_with_the_same_numbers(
-    script, tiny, interrupted, monkeypatch
-):
-    unbroken, measure = interrupted
-    epochs = []
-    original = script("training").Clock.on_epoch_end
-
-    def count(clock, epoch, logs=None):
-        epochs.append(epoch)
-        original(clock, epoch, logs)
-
-    monkeypatch.setattr(script("training").Clock, "on_epoch_end", count)
-    measure(script("training").Resume, "on_epoch_end", 4)  # in the second stage's second epoch
+    stopped(Watched, "on_epoch_end", 4)  # in the second epoch of the second stage
+    assert epochs == [0, 1, 0]
+    stopped(training, "score", 1)
+    assert epochs == [0, 1, 0, 1]
+    training.main(tiny, "")
+    assert epochs == [0, 1, 0, 1] + [0, 1]  # no epoch was trained twice
     assert recorded(tiny) == unbroken
-    assert epochs == [0, 1, 0] + [1] + [0, 1]  # no epoch was trained twice
-
-
-def test_a_measurement_that_is_stopped_while_it_scores_trains_nothing_twice(
-    script, tiny, interrupted, monkeypatch
-):
-    unbroken, measure = interrupted
-    steps = []
-    original = script("training").Resume.on_epoch_begin
-    monkeypatch.setattr(
-        script("training").Resume,
-        "on_epoch_begin",
-        lambda resume, epoch, logs=None: steps.append(epoch) or original(resume, epoch, logs),
-    )
-    measure(script("training"), "score", 1)
-    assert recorded(tiny) == unbroken
-    assert steps == [0, 1, 0, 1] + [0, 1]
 
 
 def test_a_fresh_clone_trains_again_what_a_recipe_starts_from(script, tiny, tmp_path):
@@ -311,13 +291,16 @@ def board(script, tiny, tmp_path, monkeypatch):
     costs = {"milliseconds": {"1": 1.0, "8": 8.0}, "multiply_adds": 1, "peak_memory_mib": 1}
     monkeypatch.setattr(board, "MODELS", models)
     monkeypatch.setattr(board, "ROOT", tmp_path)
+    monkeypatch.setattr(board, "CODE", ())
     monkeypatch.setattr(board, "SIZE", 48)
     monkeypatch.setattr(board, "measure_costs", lambda runs: [run.update(costs) for run in runs])
     monkeypatch.setattr(sys, "argv", ["script"])
     return board
 
 
-def test_the_leaderboard_scores_enlarged_logits_on_one_size(board, tiny):
+def test_the_leaderboard_scores_enlarged_logits_on_one_size_and_stays_in_a_fresh_clone(
+    board, tiny, capsys, monkeypatch
+):
     board.main()
     second = results.load("leaderboard")["runs"][1]
     model = tiny.build(tiny.recipes["second"], 32)
@@ -331,9 +314,7 @@ def test_the_leaderboard_scores_enlarged_logits_on_one_size(board, tiny):
     assert second["mean_iou"] == pytest.approx((matrix.diagonal() / union).mean(), abs=1e-4)
     assert (second["title"], second["image_size"]) == ("Second", 32)
 
-
-def test_a_fresh_clone_keeps_the_leaderboard(board, tiny, capsys, monkeypatch):
-    board.main()
+    # In a fresh clone, whose code has changed since.
     before = results.load("leaderboard")
     for recipe in tiny.recipes:
         tiny.weights_path(recipe, 0).unlink()
