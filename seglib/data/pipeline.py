@@ -188,7 +188,11 @@ def epochs(batch, count, *, batch_size, shuffle, seed, fresh=True):
 
     dataset = tf.data.Dataset.from_tensors(0).map(next_epoch).flat_map(one_epoch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    # All cores map and two batches wait. The thread that would tune these numbers gains nothing,
+    # and the end of an epoch can wait for it for seconds.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.prefetch(2).with_options(options)
     dataset.epoch = epoch
     return dataset
 

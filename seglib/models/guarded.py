@@ -49,6 +49,7 @@ class Guarded:
 
     def fit(self, *args, **kwargs):
         with memory_advice():
+            build_optimizer(self)
             return super().fit(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
@@ -58,6 +59,18 @@ class Guarded:
     def predict(self, *args, **kwargs):
         with memory_advice():
             return super().predict(*args, **kwargs)
+
+
+def build_optimizer(model):
+    """Makes an optimizer's variables before the first step.
+
+    Made within it, they let TensorFlow trace the step twice, the slowest part of a short training.
+    Under a distribution strategy they stay Keras's business.
+    """
+    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow alone
+    alone = strategy is None or strategy.num_replicas_in_sync == 1
+    if alone and model.compiled and model.optimizer and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def load_model(path):

@@ -270,6 +270,12 @@ def passes(batches, count):
     ]
 
 
+def test_no_epoch_waits_for_the_tuner():
+    # The thread that tunes the pipeline can sleep for seconds before it lets an epoch end.
+    data = pipeline.epochs(lambda index, seed: index, 4, batch_size=2, shuffle=True, seed=0)
+    assert data.options().autotune.enabled is False
+
+
 def test_epochs_are_a_pure_function_of_seed_and_number():
     first, second = (build(numbered(20), augment=with_seed, seed=5) for _ in range(2))
     epochs = passes(first, 3)

@@ -142,3 +142,36 @@ def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)) as raised, memory_advice():
         raise error
     assert raised.value is error
+
+
+def test_a_training_step_is_traced_once():
+    traced = []
+
+    class Counted(keras.losses.Loss):
+        def call(self, truth, logits):
+            traced.append(1)
+            return ops.mean(logits, axis=(1, 2, 3))
+
+    image = keras.Input((8, 8, 3))
+    network = keras.layers.Conv2D(3, 1)(image)
+
+    class Model(Guarded, keras.Model):
+        pass
+
+    model = Model(image, network)
+    model.compile(keras.optimizers.Adam(), Counted())
+    pictures = np.ones((4, 8, 8, 3), "float32")
+    model.fit(pictures, np.zeros((4, 8, 8)), batch_size=2, epochs=2, verbose=0)
+    # JAX looks at the shapes first, without compiling.
+    assert len(traced) == (1 if keras.backend.backend() == "tensorflow" else 2)
+
+
+def test_an_optimizer_has_the_variables_that_are_trainable_at_the_first_step():
+    model = models.unet(3, backbone="small", weights=None, input_shape=(32, 32, 3))
+    model.compile("adam", "mse")
+    assert not model.optimizer.built  # a reader may still freeze a part
+    model.backbone.trainable = False
+    model.compile("adam", "mse")
+    model.fit(np.ones((1, 32, 32, 3)), np.ones((1, 32, 32, 3)), verbose=0)
+    moments = [v for v in model.optimizer.variables if "momentum" in v.path]
+    assert len(moments) == len(model.trainable_variables)
