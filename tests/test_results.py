@@ -434,6 +434,9 @@ def test_a_commit_tells_of_changes(tmp_path):
         ("notebooks/08_mistakes.ipynb", "mistakes"),
         ("notebooks/09_choosing.ipynb", "leaderboard"),
         ("notebooks/09_choosing.ipynb", "labels"),
+        ("notebooks/09_choosing.ipynb", "speedups"),
+        ("notebooks/09_choosing.ipynb", "peers"),
+        ("notebooks/04_deeplabv3plus.ipynb", "deeplabv3plus"),
     ],
 )
 def test_a_page_shows_the_measured_results(root, name, result):
