@@ -14,8 +14,8 @@ MAKE_ENV := sh tools/python.sh tools/environment.py
 # Notebooks or files of tests at a time. One uses about one core, and 2 to 4 GB. They share the
 # cores: TensorFlow's threads that wait for one another's core would cost an eighth of the time.
 JOBS ?= 2
-THREADS ?= $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN || echo 1) / $(JOBS) )); echo $$((n ? n : 1)))
-SHARE := TF_NUM_INTRAOP_THREADS=$(THREADS)
+THREADS ?= $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) / $(JOBS) )); echo $$((n ? n : 1)))
+SHARE = TF_NUM_INTRAOP_THREADS=$(THREADS)
 SEGLIB_PROFILE ?= sample
 TF_CPP_MIN_LOG_LEVEL ?= 3
 # Set with := so that a backend chosen in the shell for other work does not change the book.

@@ -236,7 +236,8 @@ def test_the_results_page_shows_each_result_or_says_that_it_is_missing(book):
         assert result["data"]["note"] in text
         compared = {run.get("against") for run in result["runs"]}  # has no row of its own
         for run in result["runs"]:
-            assert run["title"] in text or run["recipe"] in compared, run["title"]
+            shown = next(run[key] for key in ("title", "saving", "stage") if key in run)
+            assert shown in text or run["recipe"] in compared, shown
 
 
 def test_every_reference_is_in_the_bibliography(book):
