@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from timing import compare
+from training import dtype_policy
 
 from seglib.data import augment, sample
 from seglib.losses import CrossEntropy
@@ -45,10 +46,8 @@ def models(frozen=False):
         "fcn8, head of 4096 channels": fcn8(NUM_CLASSES, head_width=4096, **options),
         "fcn8": fcn8(NUM_CLASSES, **options),
     }
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    found["fcn8, mixed_bfloat16"] = fcn8(NUM_CLASSES, **options)
-    keras.config.set_dtype_policy(before)
+    with dtype_policy("mixed_bfloat16"):
+        found["fcn8, mixed_bfloat16"] = fcn8(NUM_CLASSES, **options)
     for name, model in found.items():
         softmax = keras.losses.SparseCategoricalCrossentropy()
         model.compile("adam", CrossEntropy() if name.startswith("fcn8") else softmax)

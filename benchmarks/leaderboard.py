@@ -2,8 +2,8 @@
 
 The scripts `train_*.py` leave the weights of each run in runs/. This one scores them picture by
 picture, so that the scores have intervals, and measures what each model costs: multiply-adds, the
-time of a prediction, the memory it takes. All are scored on the same label maps, or models for
-small pictures would have the easier ones: the logits of a smaller model are enlarged. A model whose
+time of a prediction, the memory it takes. All are scored on label maps of one size, without which
+their outlines would not compare: the logits of a smaller model are enlarged. A model whose
 score at its own size differs from the one in the experiment's own file is left out, and said so. An
 entry that is there already and of today's code and settings is not scored again; it stays, too, if
 it is of other code and the weights are not in runs/, where a fresh clone has none. The times of all
@@ -64,7 +64,7 @@ CODE = ("seglib/models", "seglib/metrics", "seglib/data/pets.py", "seglib/data/p
 def main():
     tf.get_logger().setLevel("ERROR")  # each model is a function of its own, so each is traced
     data, code = describe_data(), fingerprint_of_code(*CODE)
-    before = results.here("leaderboard", data)
+    before = results.measured_here("leaderboard", data)
     known = {key_of(run["experiment"], run): run for run in before["runs"]} if before else {}
     runs = []
     for experiment, trained, title in finished_runs(data):
@@ -130,7 +130,7 @@ def enlarged(model):
     return keras.Model(image, resized)
 
 
-def test_pictures(size):
+def scored_batches(size):
     """Returns the test pictures at a model's size, with the label maps that all are scored on."""
     pictures = pets.load("test", image_size=size).map(lambda image, mask: image)
     masks = pets.load("test", image_size=SIZE).map(lambda image, mask: mask)
@@ -140,7 +140,7 @@ def test_pictures(size):
 def score(experiment, trained, model, code):
     """Returns the entry of one finished run."""
     name, seed, size = trained["recipe"], trained["seed"], trained["image_size"]
-    found = report(enlarged(model), test_pictures(size), classes=pets.CLASSES)
+    found = report(enlarged(model), scored_batches(size), classes=pets.CLASSES)
     mean = found.scores["iou"]["mean"].value
     print(f"{name}, seed {seed}: {found.scores['iou']['mean']}", flush=True)
     kept = ("recipe", "image_size", "seed", "epochs", "train_seconds", "cpu_seconds")

@@ -60,7 +60,7 @@ def main():
 
 def is_current(wanted, data, code):
     """Returns whether the file holds exactly these runs, of these pictures and today's code."""
-    result = results.here("pictures", data)
+    result = results.measured_here("pictures", data)
     if result is None:
         return False
     held = [leaderboard.key_of(run["experiment"], run) for run in result["runs"]]
@@ -75,7 +75,7 @@ def look_at(model, size):
     model = leaderboard.enlarged(model)
     counter = PictureCounter(len(pets.CLASSES), pets.IGNORE_LABEL, False, 0.0075, 0.02)
     counts, kinds = [], []
-    for images, masks in leaderboard.test_pictures(size):
+    for images, masks in leaderboard.scored_batches(size):
         logits = model.predict_on_batch(images)
         counts.append(counter(masks, logits)["matrices"])
         found = error_kinds(masks, logits.argmax(axis=-1), near=NEAR * leaderboard.SIZE)

@@ -5,7 +5,6 @@ chapter 9 renders its table. All weights are random, which takes the same time, 
 drawn, so it needs neither network nor data.
 """
 
-import contextlib
 import functools
 import io
 import os
@@ -16,6 +15,7 @@ import keras
 import tensorflow as tf
 from PIL import Image
 from timing import ROUNDS, medians
+from training import dtype_policy
 
 from seglib import results
 from seglib.data import pipeline, sample
@@ -37,9 +37,7 @@ def main(rounds=ROUNDS):
     result = {
         "task": "the same work without and with each saving",
         "data": {"name": "drawn pets", "train": 0, "test": 0, "note": "random weights"},
-        "device": results.device(),
-        "versions": results.versions(),
-        "commit": results.commit(),
+        **results.stamp(),
         "runs": runs,
     }
     results.save("speedups", result)
@@ -61,25 +59,15 @@ def measure(saving, work, before, after, rounds):
     }
 
 
-@contextlib.contextmanager
-def bfloat16():
-    """Builds models that compute in 16 bits."""
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy("float32")
-
-
 def batch(count, size):
     """Returns drawn pictures and their label maps, both uint8."""
     images, masks = next(iter(sample.load("trainval", image_size=size, batch_size=count)))
     return images.numpy(), masks.numpy()
 
 
-def step(build, data, *, policy=contextlib.nullcontext, jit_compile=False):
+def step(build, data, *, policy="float32", jit_compile=False):
     """Returns a call that trains a new model on one batch."""
-    with policy():
+    with dtype_policy(policy):
         model = build()
     model.compile("adam", CrossEntropy(), jit_compile=jit_compile)
     return functools.partial(model.train_on_batch, *data)
@@ -100,9 +88,9 @@ def decoder_of(model):
     return keras.Model(levels, model.head(model.decoder(levels)))
 
 
-def prediction(build, data, *, policy=contextlib.nullcontext, jit_compile=False):
+def prediction(build, data, *, policy="float32", jit_compile=False):
     """Returns a call that predicts one batch."""
-    with policy():
+    with dtype_policy(policy):
         model = build()
     model.compile(jit_compile=jit_compile)
     return functools.partial(model.predict_on_batch, data[0])
@@ -157,7 +145,8 @@ def switches(build, data, training, predicting):
     """16 bits and XLA, each alone, for a training step and a prediction."""
     for call, work in ((step, training), (prediction, predicting)):
         plain = call(build, data)
-        half, compiled = call(build, data, policy=bfloat16), call(build, data, jit_compile=True)
+        half = call(build, data, policy="mixed_bfloat16")
+        compiled = call(build, data, jit_compile=True)
         yield "mixed_bfloat16", work, ("float32", plain), ("bfloat16", half)
         yield "jit_compile", work, ("operation by operation", plain), ("XLA", compiled)
 

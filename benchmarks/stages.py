@@ -82,9 +82,7 @@ def main(rounds=ROUNDS):
     result = {
         "task": "where the time of each work goes",
         "data": {"name": "drawn pets", "train": 0, "test": 0, "note": "random weights"},
-        "device": results.device(),
-        "versions": results.versions(),
-        "commit": results.commit(),
+        **results.stamp(),
         "runs": runs,
     }
     results.save("stages", result)

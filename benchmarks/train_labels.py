@@ -9,8 +9,8 @@ import functools
 
 import keras
 import numpy as np
-from train_unet import BORDER_WEIGHTS, build
-from training import AUGMENT, Experiment, Recipe, Stage, main
+from train_unet import BORDER_WEIGHTS, UNetRecipe, build
+from training import AUGMENT, Experiment, Stage, main
 
 from seglib.data import pets, pipeline
 
@@ -19,7 +19,7 @@ PICTURES = 653  # all of the subset; of a larger set the first so many, or recip
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelRecipe(Recipe):
+class LabelRecipe(UNetRecipe):
     """How a U-Net is trained on a part of the labels.
 
     Args:

@@ -91,7 +91,7 @@ def build(recipe, size):
     return unet(
         len(pets.CLASSES),
         decoder=recipe.decoder,
-        alpha=getattr(recipe, "alpha", 1.0),  # recipes of other scripts have none
+        alpha=recipe.alpha,
         weights=weights(),
         input_shape=(size, size, 3),  # TensorFlow plans known shapes better
     )

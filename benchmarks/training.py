@@ -311,7 +311,7 @@ def finished(experiment, data, code=None):
 
     With `code`, only those that were made by code with this fingerprint.
     """
-    measurement = results.here(experiment.name, data)
+    measurement = results.measured_here(experiment.name, data)
     return [
         run
         for run in (measurement["runs"] if measurement else [])
@@ -366,8 +366,9 @@ def run(experiment, name, seed, runs, data):
             state = f"{name}-{seed}-{data['fingerprint'][:8]}-{len(states)}"
             states.append(experiment.folder / state)
             loss = experiment.loss(recipe)
-            train = experiment.data(recipe, stage, seed + 1000 * copy)
-            stage_losses, stage_wall, stage_cpu = fit(model, loss, recipe, stage, train, states[-1])
+            batches = experiment.data(recipe, stage, seed + 1000 * copy)
+            found = fit(model, loss, recipe, stage, batches, states[-1])
+            stage_losses, stage_wall, stage_cpu = found
             wall, cpu = wall + stage_wall, cpu + stage_cpu
             losses = losses + [round(v, 5) for v in stage_losses]
         trained.append(model.get_weights())

@@ -123,7 +123,9 @@ def add(name: str, measurement: dict, *, directory: str | os.PathLike | None = N
     save(name, first | {"others": others} if others else first, directory=directory)
 
 
-def here(name: str, data: dict, *, directory: str | os.PathLike | None = None) -> dict | None:
+def measured_here(
+    name: str, data: dict, *, directory: str | os.PathLike | None = None
+) -> dict | None:
     """Returns the measurement of a file that was made with these data and this machine's GPUs.
 
     Args:

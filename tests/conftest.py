@@ -81,6 +81,16 @@ def root():
     return ROOT
 
 
+@pytest.fixture(scope="module")
+def script(root):
+    """A function that imports a script of benchmarks/ or of its peer_workers/."""
+    folders = [str(root / "benchmarks"), str(root / "benchmarks" / "peer_workers")]
+    sys.path[:0] = folders
+    yield importlib.import_module
+    for folder in folders:
+        sys.path.remove(folder)
+
+
 @pytest.fixture(scope="session")
 def load_tool():
     """A function that loads a script of tools/ as a module, anew at each call."""

@@ -3,7 +3,6 @@ sees, how a detector is scored, and that the stages that are timed are the whole
 """
 
 import dataclasses
-import importlib
 import sys
 
 import keras
@@ -13,15 +12,6 @@ import tensorflow as tf
 
 from seglib import results
 from seglib.data import pets, sample
-
-
-@pytest.fixture(scope="module")
-def script(root):
-    """A function that imports a script of benchmarks/."""
-    folder = str(root / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module
-    sys.path.remove(folder)
 
 
 @pytest.fixture
@@ -344,9 +334,12 @@ def test_a_saving_is_measured_in_both_ways(script, monkeypatch):
         **{"saving": "a", "work": "work", "before": "slow", "after": "fast"},
         **{"before_ms": 3, "after_ms": 3},
     }
-    with speedups.bfloat16():
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
-    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_dtype_policy_holds_for_what_is_built_within_it(script):
+    with script("training").dtype_policy("mixed_bfloat16"):
+        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+    assert keras.layers.Dense(1).compute_dtype == "float32"
 
 
 def test_decoding_whole_or_reduced_is_the_same_work(script):

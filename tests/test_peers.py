@@ -1,6 +1,5 @@
 """`benchmarks/peers.py`: who takes a turn when, what a worker answers, who is missing and why."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -11,16 +10,6 @@ import pytest
 from seglib import peers as table
 from seglib import results
 from seglib.models import unet
-
-
-@pytest.fixture(scope="module")
-def script(root):
-    """A function that imports a script of benchmarks/ or of its peer_workers/."""
-    folders = [str(root / "benchmarks"), str(root / "benchmarks" / "peer_workers")]
-    sys.path[:0] = folders
-    yield importlib.import_module
-    for folder in folders:
-        sys.path.remove(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,5 @@
 """results/pictures.json and the script that writes it: against the leaderboard, and by hand."""
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,12 +8,9 @@ from seglib import results
 
 
 @pytest.fixture(scope="module")
-def pictures(root):
+def pictures(script):
     """The script benchmarks/pictures.py."""
-    folder = str(root / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("pictures")
-    sys.path.remove(folder)
+    return script("pictures")
 
 
 COUNTS = np.array(

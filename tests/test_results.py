@@ -332,11 +332,11 @@ def test_a_measurement_replaces_that_of_the_same_data_and_gpus_alone(tmp_path, m
     assert first["runs"][0]["mean_iou"] == 0.1 and first["device"]["cpu"] == "another"
     assert other["data"] == FULL and other["runs"][0]["mean_iou"] == 0.7
     monkeypatch.setattr(results, "device", lambda: RESULT["device"])
-    assert results.here("unet", FULL, directory=tmp_path) == other
-    assert results.here("unet", RESULT["data"], directory=tmp_path) == first
+    assert results.measured_here("unet", FULL, directory=tmp_path) == other
+    assert results.measured_here("unet", RESULT["data"], directory=tmp_path) == first
     monkeypatch.setattr(results, "device", lambda: GPU)
-    assert results.here("unet", FULL, directory=tmp_path) is None
-    assert results.here("no-such", FULL, directory=tmp_path) is None
+    assert results.measured_here("unet", FULL, directory=tmp_path) is None
+    assert results.measured_here("no-such", FULL, directory=tmp_path) is None
 
 
 def test_each_run_says_where_and_when_it_was_made():

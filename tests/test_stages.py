@@ -1,9 +1,7 @@
 """`benchmarks/stages.py`: the stages that are timed do the work, all of it, in order."""
 
 import functools
-import importlib
 import subprocess
-import sys
 import types
 
 import numpy as np
@@ -18,18 +16,15 @@ OPTIONS = {"backbone": "small", "weights": None, "input_shape": (SIZE, SIZE, 3)}
 
 
 @pytest.fixture(scope="module")
-def stages(root):
+def stages(script):
     """The script benchmarks/stages.py."""
-    folder = str(root / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("stages")
-    sys.path.remove(folder)
+    return script("stages")
 
 
 @pytest.fixture
-def speedups(stages, few, monkeypatch):
-    """The script benchmarks/speedups.py, with few pictures; the other one takes some of its own."""
-    module = importlib.import_module("speedups")
+def speedups(script, few, monkeypatch):
+    """The script benchmarks/speedups.py with few pictures; stages.py takes some of its parts."""
+    module = script("speedups")
     monkeypatch.setattr(module, "sample", few)
     monkeypatch.setattr(module, "PHOTOGRAPHS", 2)
     monkeypatch.setattr(module, "EVALUATED", 4)
