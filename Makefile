@@ -74,7 +74,7 @@ SCORING := benchmarks/leaderboard.py benchmarks/pictures.py
 TRAINING ?= $(sort $(wildcard benchmarks/train_*.py)) $(SCORING)
 results: env  ## measure the models on the real pets and write results/*.json
 	@for script in $(TRAINING); do echo "$$script"; $(RUN) $$script || exit; done
-	$(RUN) -m seglib.results README.md notebooks/*.ipynb
+	$(RUN) -m seglib.results README.md book/images/leaderboard.svg notebooks/*.ipynb
 
 # One of them: make bench BENCHMARK=benchmarks/losses.py
 BENCHMARK ?= $(filter-out benchmarks/train% benchmarks/timing.py $(SCORING),$(sort $(wildcard benchmarks/*.py)))

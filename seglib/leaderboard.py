@@ -20,13 +20,14 @@ def rows(result):
         `interval` (low, high: the 95% bootstrap interval over the test pictures, its ends averaged
         over the seeds), `iou` (by class), `boundary_f1`, `parameters`, `multiply_adds` (of one
         picture), `milliseconds` (`{"1": of one picture, "8": of a batch of eight}`),
-        `peak_memory_mib` and `cpu_seconds` (of the training).
+        `peak_memory_mib`, `cpu_seconds` (of the training) and `letter` (its name in figures: A is
+        the best).
     """
     groups = {}
     for run in result["runs"]:
         groups.setdefault((run["experiment"], run["recipe"]), []).append(run)
-    found = [_row(runs) for runs in groups.values()]
-    return sorted(found, key=lambda row: -row["mean_iou"])
+    found = sorted(map(_row, groups.values()), key=lambda row: -row["mean_iou"])
+    return [row | {"letter": chr(ord("A") + place)} for place, row in enumerate(found)]
 
 
 def _row(runs):
@@ -44,6 +45,40 @@ def _row(runs):
         "iou": {name: mean(lambda run, name=name: run["iou"][name]) for name in first["iou"]},
         "boundary_f1": mean(lambda run: run["boundary_f1"]),
         "cpu_seconds": mean(lambda run: run["cpu_seconds"]),
+    }
+
+
+def costs(rows):
+    """Returns what one can pay with: functions of a row by their names, which say the unit.
+
+    Rows of one network at one size have one cost of a prediction, the median of theirs; what
+    differs between them is noise.
+
+    Args:
+        rows: as `rows` returns them.
+
+    Returns:
+        A dict of six: latency of one picture, of a batch of eight, memory, multiply-adds,
+        parameters, and the training.
+    """
+
+    def network(row):
+        return row["experiment"], row["image_size"], row["parameters"], row["multiply_adds"]
+
+    def measured(cost):
+        def of_network(row):
+            same = (other for other in rows if network(other) == network(row))
+            return statistics.median(map(cost, same))
+
+        return of_network
+
+    return {
+        "latency of one picture, ms": measured(lambda row: row["milliseconds"]["1"]),
+        "a batch of eight, ms a picture": measured(lambda row: row["milliseconds"]["8"] / 8),
+        "memory for a batch of eight, MiB": measured(lambda row: row["peak_memory_mib"]),
+        "multiply-adds of one picture, millions": lambda row: row["multiply_adds"] / MEGA,
+        "parameters, millions": lambda row: row["parameters"] / MEGA,
+        "training, minutes of processor time": lambda row: row["cpu_seconds"] / 60,
     }
 
 

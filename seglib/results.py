@@ -646,8 +646,46 @@ def fill_page(page: pathlib.Path) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
+def draw(file: str | os.PathLike) -> None:
+    """Draws the leaderboard for the README: mean IoU over latency, parameters and training time.
+
+    What it shows stands in the file in words, too, as its description: `described`.
+
+    Args:
+        file: the `.svg` file to write.
+    """
+    from matplotlib import rc_context  # The tables must not wait for it.
+
+    from seglib import plot
+
+    rows = leaderboard.rows(load("leaderboard"))
+    figure = plot.fronts(rows, _drawn_costs(rows), columns=3)
+    with rc_context({"svg.hashsalt": "leaderboard"}):  # the same names in each drawing
+        figure.savefig(file, metadata={"Date": None, "Description": described(rows)})
+
+
+def described(rows: list[dict]) -> str:
+    """Returns in words what `draw` draws, so that a drawing which is out of date can be told."""
+    costs = _drawn_costs(rows)
+    return "; ".join(
+        f"{row['letter']} {row['title']}: mean IoU {row['mean_iou']:.3f}"
+        + "".join(f", {name}: {cost(row):.2f}" for name, cost in costs.items())
+        for row in rows
+    )
+
+
+def _drawn_costs(rows: list[dict]) -> dict:
+    names = ("latency of one picture, ms", "parameters, millions")
+    names += ("training, minutes of processor time",)
+    costs = leaderboard.costs(rows)
+    return {name: costs[name] for name in names}
+
+
 if __name__ == "__main__":
     # `python -m seglib.results README.md` brings the tables of a page up to date.
     for argument in sys.argv[1:]:
         page = pathlib.Path(argument)
-        page.write_text(fill_page(page), encoding="utf-8")
+        if page.suffix == ".svg":
+            draw(page)
+        else:
+            page.write_text(fill_page(page), encoding="utf-8")

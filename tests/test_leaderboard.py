@@ -65,6 +65,35 @@ def test_the_front_holds_who_is_beaten_by_nobody():
     assert [row["recipe"] for row in front] == ["fast", "middle", "slow"]
 
 
+def test_figures_name_the_models_by_their_place():
+    rows = leaderboard.rows(result(run("bad", 0.5), run("good", 0.7), run("middle", 0.6)))
+    assert [(row["letter"], row["recipe"]) for row in rows] == [
+        ("A", "good"),
+        ("B", "middle"),
+        ("C", "bad"),
+    ]
+
+
+def test_a_network_costs_the_same_whatever_its_weights():
+    rows = leaderboard.rows(
+        result(
+            run("a", 0.70, milliseconds=10.0, cpu_seconds=60.0),
+            run("b", 0.71, milliseconds=12.0, peak_memory_mib=124),
+            run("c", 0.72, milliseconds=11.0, peak_memory_mib=500),
+            run("larger", 0.73, milliseconds=40.0, image_size=256),
+            run("other", 0.60, milliseconds=4.0, parameters=1_000_000),
+        )
+    )
+    costs = leaderboard.costs(rows)
+    paid = {row["recipe"]: [cost(row) for cost in costs.values()] for row in rows}
+    # One picture and eight (ms), memory (MiB), multiply-adds, parameters (M), training (min).
+    of_network = [11.0, 5 * 11.0 / 8, 124, 391.46, 2.5]
+    assert paid["a"] == pytest.approx([*of_network, 1.0])
+    assert paid["b"] == paid["c"] == pytest.approx([*of_network, 10.0])
+    assert paid["larger"] == pytest.approx([40.0, 25.0, 120, 391.46, 2.5, 10.0])
+    assert paid["other"] == pytest.approx([4.0, 2.5, 120, 391.46, 1.0, 10.0])
+
+
 def cells_of(table):
     """The cells of a table's first row, by their column."""
     header, _, row = ([c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines())

@@ -5,10 +5,11 @@ import json
 import runpy
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
-from seglib import results
+from seglib import leaderboard, results
 
 RESULT = {
     "task": "three classes of pixels",
@@ -444,6 +445,35 @@ def test_a_page_shows_the_measured_results(root, name, result):
     text = page.read_text(encoding="utf-8")
     assert f"<!-- results:{result} -->" in text, f"{name} shows no results"
     assert results.fill_page(page) == text, f"run `python -m seglib.results {name}`"
+
+
+DRAWING = "book/images/leaderboard.svg"
+
+
+def description(file):
+    """What an SVG file says of itself in its metadata."""
+    return ElementTree.parse(file).find(".//{http://purl.org/dc/elements/1.1/}description").text
+
+
+def test_the_readme_draws_the_measured_results(root):
+    assert f"]({DRAWING})" in (root / "README.md").read_text(encoding="utf-8")
+    rows = leaderboard.rows(results.load("leaderboard"))
+    assert description(root / DRAWING) == results.described(rows), (
+        f"run `python -m seglib.results {DRAWING}`"
+    )
+
+
+def test_the_drawing_says_what_it_shows(tmp_path):
+    files = [tmp_path / name for name in ("one.svg", "two.svg")]
+    for file in files:
+        results.draw(file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    said = description(files[0]).split("; ")
+    rows = leaderboard.rows(results.load("leaderboard"))
+    assert len(said) == len(rows)
+    best = rows[0]
+    assert said[0].startswith(f"A {best['title']}: mean IoU {best['mean_iou']:.3f}, latency")
+    assert said[0].endswith(f"minutes of processor time: {best['cpu_seconds'] / 60:.2f}")
 
 
 def test_a_saving_is_shown_with_its_ratio():

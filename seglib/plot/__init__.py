@@ -1,4 +1,4 @@
-"""Figures: label maps, objects with boxes and masks, curves, confusion matrices, weights.
+"""Figures: label maps, boxes and masks, curves, confusion matrices, costs, weights.
 
 Every function returns a closed `matplotlib.figure.Figure`, so a notebook shows it once.
 """
@@ -6,7 +6,7 @@ Every function returns a closed `matplotlib.figure.Figure`, so a notebook shows 
 from seglib.plot.label_maps import CLASSES, as_label_map, colorize, error_map, legend, show
 from seglib.plot.objects import boxes, instances
 from seglib.plot.parameters import weights
-from seglib.plot.scores import confusion, curves
+from seglib.plot.scores import confusion, curves, fronts
 from seglib.plot.style import (
     IGNORE_COLOR,
     IGNORE_LABEL,
@@ -33,6 +33,7 @@ __all__ = [
     "curves",
     "error_map",
     "finish",
+    "fronts",
     "grid",
     "instances",
     "legend",
