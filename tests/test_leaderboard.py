@@ -37,12 +37,17 @@ def result(*runs):
 
 def test_seeds_are_averaged_and_the_best_comes_first():
     fast, good = leaderboard.rows(
-        result(run("bad", 0.5), run("good", 0.70), run("good", 0.74, seed=1))
+        result(
+            run("bad", 0.5),
+            run("good", 0.70, cpu_seconds=700.0),
+            run("good", 0.74, seed=1, cpu_seconds=650.0),
+        )
     )[::-1]
     assert (good["title"], good["seeds"]) == ("GOOD", 2)
     assert good["mean_iou"] == pytest.approx(0.72)
     assert good["spread"] == pytest.approx(0.04 / 2**0.5)  # of two values: their distance by √2
     assert good["interval"] == pytest.approx((0.70, 0.73))
+    assert good["cpu_seconds"] == 650.0  # another program, or a slower hour, only adds
     assert (fast["seeds"], fast["spread"]) == (1, None)
 
 
