@@ -38,7 +38,8 @@ def main():
         return
     models = [leaderboard.trained_model(experiment, run) for experiment, run, _ in finished]
     if None in models:
-        print("Without the weights of all runs, results/pictures.json stays as it is.", flush=True)
+        print("Without the weights of all runs, none is looked at again.", flush=True)
+        leave_out_replaced(data)
         return
     runs, counted = [], {}
     for (experiment, trained, title), model in zip(finished, models, strict=True):
@@ -65,6 +66,30 @@ def is_current(wanted, data, code):
         return False
     held = [leaderboard.key_of(run["experiment"], run) for run in result["runs"]]
     return held == wanted and all(run["code"] == code for run in result["runs"])
+
+
+def leave_out_replaced(data):
+    """Removes from the file what says nothing about the leaderboard's runs: those trained again."""
+    board = results.measured_here("leaderboard", data)
+    before = results.measured_here("pictures", data)
+    if board is None or before is None:
+        return
+    scores = {leaderboard.key_of(run["experiment"], run): run["mean_iou"] for run in board["runs"]}
+
+    def stands(experiment, recipe, seed, mean_iou):
+        return abs(scores.get((experiment, recipe, seed), -1) - mean_iou) <= leaderboard.SAME
+
+    keys = ("experiment", "recipe", "seed", "mean_iou")
+    runs = [run for run in before["runs"] if stands(*(run[key] for key in keys))]
+    kept = {leaderboard.key_of(run["experiment"], run) for run in runs}
+    paired = [
+        pair
+        for pair in before["pairs"]
+        if all((*pair[side], pair["seed"]) in kept for side in ("before", "after"))
+    ]
+    if runs and len(runs) < len(before["runs"]):
+        print(f"{len(before['runs']) - len(runs)} were trained again and are left out", flush=True)
+        results.add("pictures", before | {"runs": runs, "pairs": paired})
 
 
 def look_at(model, size):

@@ -72,3 +72,31 @@ def test_the_file_agrees_with_the_leaderboard():
         before, after = (board[(*pair[side], pair["seed"])] for side in ("before", "after"))
         assert pair["value"] == pytest.approx(after - before, abs=3e-4)
         assert pair["low"] < pair["value"] < pair["high"]
+
+
+def test_what_was_trained_again_is_left_out(pictures, monkeypatch, tmp_path):
+    """Without its weights it cannot be looked at again, and the old numbers are of another run."""
+
+    def entry(recipe, mean_iou, seed=0):
+        which = {"experiment": "unet", "recipe": recipe, "seed": seed, "title": recipe}
+        return which | {"mean_iou": mean_iou}
+
+    def file(*runs):
+        data = {"name": "Pets", "train": 2, "test": 2, "note": "two", "fingerprint": "f"}
+        return {"task": "classes", "data": data, **results.stamp(), "runs": list(runs)}
+
+    monkeypatch.setattr(results, "DIRECTORY", tmp_path)
+    results.save("leaderboard", file(entry("a", 0.7), entry("b", 0.6), entry("a", 0.75, 1)))
+    pairs = [{"before": ["unet", "a"], "after": ["unet", "b"], "seed": 0}]
+    looked = file(entry("a", 0.70001), entry("b", 0.6), entry("a", 0.74, 1)) | {"pairs": pairs}
+    results.save("pictures", looked)
+    pictures.leave_out_replaced(looked["data"])
+    left = results.load("pictures")
+    assert [(run["recipe"], run["seed"]) for run in left["runs"]] == [("a", 0), ("b", 0)]
+    assert left["pairs"] == pairs
+
+    results.save("leaderboard", file(entry("a", 0.7), entry("b", 0.65)))
+    pictures.leave_out_replaced(looked["data"])
+    left = results.load("pictures")
+    assert [run["recipe"] for run in left["runs"]] == ["a"]
+    assert left["pairs"] == []
