@@ -3,8 +3,9 @@
 For each finished run: which kinds of wrong pixels it has, over all test pictures and in its ten
 worst. For each pair of models, trained with the same seed: the difference of their mean IoU with
 its interval, which needs both models' counts of each picture. The weights are those that the
-scripts `train_*.py` leave in runs/; nothing is trained here. And for the true label maps: what they
-score against themselves displaced by one or two pixels, as two people's outlines may lie.
+scripts `train_*.py` leave in runs/; nothing is trained here. Where some are missing, entries stay
+unless their model was trained again. And for the true label maps: what they score against
+themselves displaced by one or two pixels, as two people's outlines may lie.
 """
 
 import os
@@ -75,21 +76,21 @@ def leave_out_replaced(data):
     if board is None or before is None:
         return
     scores = {leaderboard.key_of(run["experiment"], run): run["mean_iou"] for run in board["runs"]}
-
-    def stands(experiment, recipe, seed, mean_iou):
-        return abs(scores.get((experiment, recipe, seed), -1) - mean_iou) <= leaderboard.SAME
-
-    keys = ("experiment", "recipe", "seed", "mean_iou")
-    runs = [run for run in before["runs"] if stands(*(run[key] for key in keys))]
-    kept = {leaderboard.key_of(run["experiment"], run) for run in runs}
-    paired = [
+    looked = {leaderboard.key_of(run["experiment"], run): run for run in before["runs"]}
+    kept = {
+        key: run
+        for key, run in looked.items()
+        if key in scores and abs(scores[key] - run["mean_iou"]) <= leaderboard.SAME
+    }
+    pairs_left = [
         pair
         for pair in before["pairs"]
         if all((*pair[side], pair["seed"]) in kept for side in ("before", "after"))
     ]
-    if runs and len(runs) < len(before["runs"]):
-        print(f"{len(before['runs']) - len(runs)} were trained again and are left out", flush=True)
-        results.add("pictures", before | {"runs": runs, "pairs": paired})
+    if kept and len(kept) < len(looked):
+        print(f"{len(looked) - len(kept)} were trained again and are left out", flush=True)
+        left = {"runs": list(kept.values()), "pairs": pairs_left}
+        results.add("pictures", before | left)
 
 
 def look_at(model, size):

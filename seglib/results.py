@@ -585,8 +585,8 @@ def _mean_and_spread(values: list[float]) -> str:
 
 def _costs(runs: list[dict]) -> list[str]:
     return [
-        _duration([run["train_seconds"] for run in runs]),
-        _duration([run["cpu_seconds"] for run in runs]),
+        _shortest([run["train_seconds"] for run in runs]),
+        _shortest([run["cpu_seconds"] for run in runs]),
         f"{runs[0]['parameters'] / 1e6:.2f} M",
     ]
 
@@ -595,7 +595,7 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _duration(seconds: list[float | None]) -> str:
+def _shortest(seconds: list[float | None]) -> str:
     """Returns the shortest of the seeds' times: what else a machine does only adds to one."""
     if None in seconds:
         return "not measured"
@@ -647,10 +647,10 @@ def fill_page(page: pathlib.Path) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def draw(file: str | os.PathLike) -> None:
+def draw_leaderboard(file: str | os.PathLike) -> None:
     """Draws the leaderboard for the README: mean IoU over latency, parameters and training time.
 
-    What it shows stands in the file in words, too, as its description: `described`.
+    What it shows stands in the file in words, too, as its description: `leaderboard_in_words`.
 
     Args:
         file: the `.svg` file to write.
@@ -662,11 +662,11 @@ def draw(file: str | os.PathLike) -> None:
     rows = leaderboard.rows(load("leaderboard"))
     figure = plot.fronts(rows, _drawn_costs(rows), columns=3)
     with rc_context({"svg.hashsalt": "leaderboard"}):  # the same names in each drawing
-        figure.savefig(file, metadata={"Date": None, "Description": described(rows)})
+        figure.savefig(file, metadata={"Date": None, "Description": leaderboard_in_words(rows)})
 
 
-def described(rows: list[dict]) -> str:
-    """Returns in words what `draw` draws, so that a drawing which is out of date can be told."""
+def leaderboard_in_words(rows: list[dict]) -> str:
+    """Returns what `draw_leaderboard` draws, by which a drawing that is out of date is found."""
     costs = _drawn_costs(rows)
     return "; ".join(
         f"{row['letter']} {row['title']}: mean IoU {row['mean_iou']:.3f}"
@@ -687,6 +687,6 @@ if __name__ == "__main__":
     for argument in sys.argv[1:]:
         page = pathlib.Path(argument)
         if page.suffix == ".svg":
-            draw(page)
+            draw_leaderboard(page)
         else:
             page.write_text(fill_page(page), encoding="utf-8")

@@ -420,7 +420,7 @@ def test_an_add_on_lock_holds_only_what_the_base_does_not(load_tool):
 
 def test_a_lock_with_an_address_is_refused(load_tool, tmp_path):
     path = tmp_path / "requirements.lock"
-    path.write_text("--index-url https://example.org/simple\none==1\n")
+    path.write_text("one @ file:///wheels/one.whl\ntwo==2\n")
     with pytest.raises(SystemExit, match="holds an address"):
         load_tool("lock").check(path)
 

@@ -474,7 +474,7 @@ def description(file):
 def test_the_readme_draws_the_measured_results(root):
     assert f"]({DRAWING})" in (root / "README.md").read_text(encoding="utf-8")
     rows = leaderboard.rows(results.load("leaderboard"))
-    assert description(root / DRAWING) == results.described(rows), (
+    assert description(root / DRAWING) == results.leaderboard_in_words(rows), (
         f"run `python -m seglib.results {DRAWING}`"
     )
 
@@ -482,7 +482,7 @@ def test_the_readme_draws_the_measured_results(root):
 def test_the_drawing_says_what_it_shows(tmp_path):
     files = [tmp_path / name for name in ("one.svg", "two.svg")]
     for file in files:
-        results.draw(file)
+        results.draw_leaderboard(file)
     assert files[0].read_bytes() == files[1].read_bytes()
     said = description(files[0]).split("; ")
     rows = leaderboard.rows(results.load("leaderboard"))
