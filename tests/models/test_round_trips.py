@@ -45,15 +45,16 @@ def models_and_copies(tmp_path_factory):
     name=st.sampled_from(sorted(MODELS)),
     size=st.tuples(st.integers(1, 97), st.integers(1, 97)),
     batch=st.integers(1, 3),
+    chosen=st.integers(0, 2),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_models(models_and_copies, name, size, batch, seed):
+def test_models(models_and_copies, name, size, batch, chosen, seed):
     model, copy = models_and_copies[name]
     images = np.random.default_rng(seed).integers(0, 256, (batch, *size, 3), "uint8")
     logits = to_numpy(model(images))
     assert logits.shape == (batch, *size, 3) and np.isfinite(logits).all()
     np.testing.assert_array_equal(to_numpy(copy(images)), logits)
-    close = {"rtol": 0, "atol": 1e-5 * np.abs(logits).max()}
-    alone = np.concatenate([to_numpy(model(images[i : i + 1])) for i in range(batch)])
-    np.testing.assert_allclose(alone, logits, **close)
-    np.testing.assert_allclose(to_numpy(model(images[::-1]))[::-1], logits, **close)
+    # What stands beside a picture, and where it stands, does not matter.
+    one = slice(chosen % batch, chosen % batch + 1)
+    alone = to_numpy(model(images[one]))
+    np.testing.assert_allclose(alone, logits[one], rtol=0, atol=1e-5 * np.abs(logits).max())
