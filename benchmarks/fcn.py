@@ -32,8 +32,8 @@ def main():
     images = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype="uint8")
     masks = rng.integers(0, NUM_CLASSES, (BATCH, SIZE, SIZE), dtype="uint8")
     for what, frozen in (("VGG16 frozen", True), ("all trained", False)):
-        title = f"FCN-8 training step, {what}, {BATCH} x {SIZE} px"
-        compare(title, training_steps(images, masks, frozen), ROUNDS)
+        steps = training_steps(images, masks, frozen)
+        compare(f"FCN-8 training step, {what}, {BATCH} x {SIZE} px", steps, ROUNDS)
     compare(f"FCN-8 prediction, {BATCH} x {SIZE} px", predictions(images), ROUNDS)
     compare_scores()
 
