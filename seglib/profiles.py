@@ -19,6 +19,8 @@ class Profile:
         weights: what `seglib.models.backbone` starts from: `"imagenet"`, the path of a weights
             file, or `None`.
         alpha: width multiplier of the backbone.
+        decoder_filters: channels after each step of the U-Net's decoder, from coarse to fine.
+        skip_filters: channels that each of its skip connections is narrowed to.
         image_size: height and width of the pictures that a model sees, in pixels.
         epochs: length of the main training run.
         fine_tune_epochs: length of the run with the backbone unfrozen.
@@ -30,6 +32,8 @@ class Profile:
     backbone: str
     weights: str | None
     alpha: float
+    decoder_filters: tuple[int, ...]
+    skip_filters: tuple[int, ...]
     image_size: int
     epochs: int
     fine_tune_epochs: int
@@ -42,6 +46,12 @@ class Profile:
 
         return pets if self.real_data else sample
 
+    def decoder(self):
+        """Returns a new `seglib.models.UNetDecoder` of this profile's width, for one U-Net."""
+        from seglib.models import UNetDecoder
+
+        return UNetDecoder(self.decoder_filters, skip_filters=self.skip_filters)
+
 
 PROFILES = {
     "sample": Profile(
@@ -50,10 +60,12 @@ PROFILES = {
         backbone="small",
         weights=None,
         alpha=1.0,
+        decoder_filters=(80, 48, 32, 16),  # half of `UNetDecoder`'s: drawings are simpler
+        skip_filters=(48, 32, 24, 12),
         image_size=128,
         epochs=14,
         fine_tune_epochs=4,
-        batch_size=16,
+        batch_size=8,
     ),
     "full": Profile(
         name="full",
@@ -61,6 +73,8 @@ PROFILES = {
         backbone="mobilenet_v2",
         weights="imagenet",
         alpha=1.0,
+        decoder_filters=(160, 96, 64, 32),  # as `UNetDecoder` itself
+        skip_filters=(96, 64, 48, 24),
         image_size=128,
         epochs=12,
         fine_tune_epochs=18,

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from seglib import profiles
+from seglib import models, profiles
 from seglib.data import pets, sample
 
 
@@ -42,6 +42,23 @@ def test_a_profile_can_be_trained(name):
     assert profile.name == name
     assert profile.image_size % 32 == 0  # five halvings without padding
     assert min(profile.epochs, profile.fine_tune_epochs, profile.batch_size) >= 1
+
+
+def test_each_unet_gets_a_decoder_of_its_own():
+    first, second = (profiles.PROFILES["sample"].decoder() for _ in range(2))
+    assert first is not second  # a layer that two models share would be trained by both
+
+
+def test_photographs_get_the_decoder_that_the_results_were_made_with():
+    made, default = profiles.PROFILES["full"].decoder(), models.UNetDecoder()
+    for setting in ("filters", "skip_filters", "dropout"):
+        assert getattr(made, setting) == getattr(default, setting)
+
+
+def test_drawings_get_half_the_channels():
+    made, default = profiles.PROFILES["sample"].decoder(), models.UNetDecoder()
+    assert made.filters == tuple(n // 2 for n in default.filters)
+    assert made.skip_filters == tuple(n // 2 for n in default.skip_filters)
 
 
 def test_a_profile_cannot_be_changed():

@@ -14,6 +14,8 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
+from seglib.tuner import without_tuner
+
 FILE_BACKGROUND = 2  # in the files: 1 pet, 2 background, 3 border
 NUM_CLASSES = 3
 IGNORE_LABEL = 255
@@ -188,11 +190,8 @@ def epochs(batch, count, *, batch_size, shuffle, seed, fresh=True):
 
     dataset = tf.data.Dataset.from_tensors(0).map(next_epoch).flat_map(one_epoch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-    # All cores map and two batches wait. The thread that would tune these numbers gains nothing,
-    # and the end of an epoch can wait for it for seconds.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    dataset = dataset.prefetch(2).with_options(options)
+    # All cores map and two batches wait: there is nothing to tune.
+    dataset = without_tuner(dataset.prefetch(2))
     dataset.epoch = epoch
     return dataset
 
