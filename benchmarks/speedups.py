@@ -30,7 +30,6 @@ PHOTOGRAPHS = 64
 DECODED = (128, 128)
 STEPS = 8  # batches of a short epoch
 EVALUATED = 64  # pictures
-TUNED = 320  # pictures
 
 
 def main(rounds=ROUNDS):
@@ -302,26 +301,6 @@ def of_frozen():
     )
 
 
-def of_tuner():
-    """An epoch that may wait for the thread that tunes its pipeline, and one without it."""
-    images, masks = batch(TUNED, 64)
-    data = tf.data.Dataset.from_tensor_slices((images, masks)).batch(8)
-    tuned = tf.data.Options()
-    tuned.autotune.enabled = True  # as it is by default, and `fit` of seglib's models is told so
-    model = unet(NUM_CLASSES, backbone="small", weights=None, input_shape=(64, 64, 3))
-    model.compile("adam", CrossEntropy())
-
-    def epoch(data):
-        return lambda: model.fit(data, shuffle=False, verbose=0)
-
-    yield (
-        "no tuner in the pipeline",
-        f"small U-Net, an epoch of {TUNED} pictures of 64 px in batches of 8",
-        ("with tf.data's tuner", epoch(data.with_options(tuned))),
-        ("without", epoch(data)),
-    )
-
-
 def of_evaluation():
     """The mean IoU of a data set: all predictions, then a metric, or both in one graph."""
     images, masks = batch(EVALUATED, 128)
@@ -353,7 +332,6 @@ GROUPS = (
     of_fcn,
     of_deeplab,
     of_fit,
-    of_tuner,
     of_evaluation,
 )
 

@@ -8,9 +8,10 @@ def without_tuner(data):
 
     Beside each pass over a data set TensorFlow runs a thread that tunes these numbers, first after
     10 ms and then at intervals twice as long each time. When the pass ends, it wakes that thread
-    before it says that it may stop. A thread that sees this too late sleeps on, and the pass waits
-    for it: until 1.27, 2.55, 5.11 or 10.23 seconds after its beginning, and so on (seen in
-    TensorFlow 2.21). An epoch, or a call of `predict`, can take up to twice as long for that.
+    before it says that it may stop. Where threads have to share a core, the thread often looks too
+    early and sleeps on, and the pass waits for it: until 1.27, 2.55, 5.11 or 10.23 seconds after
+    its beginning, and so on (seen in TensorFlow 2.21). At worst an epoch, or a call of `predict`,
+    takes twice its time.
 
     Args:
         data: a data set. Anything else is returned as it is; so is a data set whose options say
