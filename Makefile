@@ -33,13 +33,11 @@ env:  ## make .venv from requirements.lock (the other commands do this first)
 book: env  ## run the notebooks and build the book into _build/html
 	@$(SHARE) $(RUN) tools/build_book.py --jobs $(JOBS)
 
-# The notebooks take longest and come first. NBVAL names those that nbval runs; what the others
-# print is in any case compared in the book's own run of them.
-NBVAL ?= notebooks
+# nbval checks the run of each notebook that the book has just made (tools/book_run.py).
 test: book  ## check everything: seglib, the notebooks, the built book
-	$(SHARE) $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	$(SHARE) $(RUN) -m pytest -n $(JOBS) --dist loadfile \
 		--cov=seglib --cov-report=term:skip-covered --cov-fail-under=95 \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout=1800 $(NBVAL) tests
+		-p tools.book_run --nbval-lax notebooks tests
 
 # JAX compiles each operation that a test calls, so all of them take long. EVERY=6: each sixth.
 EVERY ?= 1

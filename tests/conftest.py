@@ -1,6 +1,6 @@
 """What every test shares: a quiet TensorFlow, one cache of drawn pets, the real pets if present.
 
-The variables are set before anything imports Keras, and the kernels that nbval starts inherit them.
+The variables are set before anything imports Keras, and the kernels that tests start inherit them.
 """
 
 import importlib.util
@@ -59,12 +59,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure(config):
-    """Draws the pets once for all tests and notebooks of this run, and never from an older run."""
+    """Draws the pets once for all tests of this run, and never from an older run."""
     if CACHE not in os.environ:
         config.drawn_pets = tempfile.mkdtemp(prefix="every-pixel-")
         os.environ[CACHE] = config.drawn_pets
     # pytest-cov has read it by now. nbval would read it too and measure inside the notebooks'
-    # kernels, which slows their training down, counts no unit test, and can hang.
+    # kernels: in `make test` there are none, and elsewhere that slows training down and can hang.
     config.option.cov_source = None
 
 

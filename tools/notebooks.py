@@ -88,15 +88,20 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def executed(notebook):
+def executed(path):
     """Returns the book's own run of a notebook.
 
     Raises:
-        KeyError: if it was not run, or its code has changed since.
+        LookupError: if it was not run, or its code has changed since.
     """
     # Not from _build/jupyter_execute: what lies there has the outputs of the committed notebooks.
     cache = get_cache(CACHE)
-    return cache.get_cache_bundle(cache.match_cache_notebook(notebook).pk).nb
+    try:
+        key = cache.match_cache_notebook(read(path)).pk
+    except KeyError:
+        reason = f"{path.name}: the book has not run this code. Run `make book` first."
+        raise LookupError(reason) from None
+    return cache.get_cache_bundle(key).nb
 
 
 def take(notebook, ran):
@@ -154,13 +159,12 @@ def complaints(notebook):
 
 def take_all(paths):
     for path in paths:
-        notebook = read(path)
         try:
-            ran = executed(notebook)
-        except KeyError:
-            print(f"{path.name}: the book has not run this code. Run `make book` first.")
+            ran = executed(path)
+        except LookupError as error:
+            print(error)
             return 1
-        write(tidy(take(notebook, ran)), path)
+        write(tidy(take(read(path), ran)), path)
     return 0
 
 
