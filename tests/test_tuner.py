@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from seglib import tracking
+from seglib.data import pets, pipeline, sample, scenes, tfrecord
 from seglib.tuner import without_tuner
 
 tf = pytest.importorskip("tensorflow")
@@ -38,3 +40,56 @@ def test_other_options_stay(numbers):
 @pytest.mark.parametrize("data", [None, np.zeros(3), (np.zeros(3), np.zeros(3)), [1, 2]])
 def test_anything_else_stays_as_it_is(data):
     assert without_tuner(data) is data
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Whether each pass over a data set that begins in the test has a tuner."""
+    from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+
+    seen, begin = [], OwnedIterator.__init__
+
+    def watched(self, dataset=None, *args, **kwargs):
+        seen.append(dataset.options().autotune.enabled is not False)
+        begin(self, dataset, *args, **kwargs)
+
+    monkeypatch.setattr(OwnedIterator, "__init__", watched)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return sample.prepare(train=4, test=2, size=64, cache_dir=tmp_path_factory.mktemp("pets"))
+
+
+def read_events(folder, tmp_path):
+    with tracking.Events(tmp_path / "run") as events:
+        events.scalar("loss", 1.0, 0)
+    return tracking.read(tmp_path / "run")
+
+
+def read_shards(folder, tmp_path):
+    pairs = ((e["image"], e["mask"]) for e in sample.examples("test", data_dir=folder))
+    tfrecord.write(pairs, tmp_path / "pairs")
+    return tfrecord.load(tmp_path / "pairs", image_size=32)
+
+
+READERS = {
+    "drawn pets": lambda folder, _: sample.load("train", data_dir=folder, image_size=32),
+    "examples of them": lambda folder, _: sample.examples("train", data_dir=folder),
+    "their bytes": lambda folder, _: pipeline.fingerprint(sample.records("test", data_dir=folder)),
+    "real pets": lambda folder, _: pets.load("train", data_dir=folder, image_size=32),
+    "examples of real pets": lambda folder, _: pets.examples("train", data_dir=folder),
+    "scenes": lambda folder, _: scenes.load("train", data_dir=folder, image_size=32),
+    "pasted scenes": lambda folder, _: scenes.load(
+        "train", source="pasted", data_dir=folder, image_size=32
+    ),
+    "shards": read_shards,
+    "event files": read_events,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_seglib_reads_without_it(reader, folder, tmp_path, passes):
+    assert list(READERS[reader](folder, tmp_path))
+    assert passes and not any(passes)

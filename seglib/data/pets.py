@@ -7,6 +7,7 @@ import urllib.request
 import tensorflow as tf
 
 from seglib.data import pipeline
+from seglib.tuner import without_tuner
 
 CLASSES = ("pet", "background", "border")
 IGNORE_LABEL = pipeline.IGNORE_LABEL
@@ -117,12 +118,13 @@ def records(split, *, data_dir=None, validation_fraction=0.1):
     try:
         if not tfds.builder(NAME, data_dir=data_dir).is_prepared():
             _find_server()
-        return tfds.load(
+        data = tfds.load(
             NAME,
             split=expression,
             data_dir=data_dir,
             decoders={"image": skip, "segmentation_mask": skip},
         )
+        return without_tuner(data)
     except (OSError, tf.errors.OpError, tfds.download.DownloadError) as error:
         raise FileNotFoundError(
             "The Oxford-IIIT Pets are not on this disk and could not be downloaded "

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from seglib.data import drawing, pets, pipeline
+from seglib.tuner import without_tuner
 
 TRAIN = 640
 TEST = 160
@@ -133,12 +134,13 @@ def records(split, *, data_dir=None, validation_fraction=0.1, instances=False):
         )
     skip = tfds.decode.SkipDecoding()
     wanted = set(features()) if instances else set(features()) - {"instances"}
-    return tfds.builder_from_directory(folder).as_dataset(
+    data = tfds.builder_from_directory(folder).as_dataset(
         split=expression,
         decoders=tfds.decode.PartialDecoding(
             dict.fromkeys(wanted, True), decoders={"image": skip, "segmentation_mask": skip}
         ),
     )
+    return without_tuner(data)
 
 
 def features():

@@ -25,6 +25,7 @@ from PIL import Image
 
 from seglib.data import pairs
 from seglib.data.pairs import BadPairError
+from seglib.tuner import without_tuner
 
 IMAGE, MASK, NAME = "image/encoded", "image/segmentation/class/encoded", "image/filename"
 HEIGHT, WIDTH = "image/height", "image/width"
@@ -282,7 +283,8 @@ def read_records(file):
     source = tf.raw_ops.TFRecordDataset(
         filenames=os.fspath(file), compression_type="", buffer_size=_BUFFER
     )
-    iterator = iter(tf.data.experimental.from_variant(source, tf.TensorSpec([], tf.string)))
+    data = tf.data.experimental.from_variant(source, tf.TensorSpec([], tf.string))
+    iterator = iter(without_tuner(data))
     while True:
         try:
             data = next(iterator).numpy()
