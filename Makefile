@@ -34,7 +34,7 @@ book: env  ## run the notebooks and build the book into _build/html
 	@$(SHARE) $(RUN) tools/build_book.py --jobs $(JOBS)
 
 # nbval checks the run of each notebook that the book has just made (tools/book_run.py).
-# Sorted by their number of tests, as they would be, the files that take longest came last.
+# The files keep their order: sorted by number of tests, the one that takes longest would be last.
 test: book  ## check everything: seglib, the notebooks, the built book
 	$(SHARE) $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		--cov=seglib --cov-report=term:skip-covered --cov-fail-under=95 \

@@ -63,8 +63,8 @@ def pytest_configure(config):
     if CACHE not in os.environ:
         config.drawn_pets = tempfile.mkdtemp(prefix="every-pixel-")
         os.environ[CACHE] = config.drawn_pets
-    # pytest-cov has read it by now. nbval would read it too and measure inside the notebooks'
-    # kernels: in `make test` there are none, and elsewhere that slows training down and can hang.
+    # pytest-cov has read it by now. nbval would read it too and ask each notebook's kernel to
+    # measure: the book's run in its place (tools/book_run.py) cannot, a real one may hang.
     config.option.cov_source = None
 
 

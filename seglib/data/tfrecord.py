@@ -283,8 +283,8 @@ def read_records(file):
     source = tf.raw_ops.TFRecordDataset(
         filenames=os.fspath(file), compression_type="", buffer_size=_BUFFER
     )
-    data = tf.data.experimental.from_variant(source, tf.TensorSpec([], tf.string))
-    iterator = iter(without_tuner(data))
+    records = tf.data.experimental.from_variant(source, tf.TensorSpec([], tf.string))
+    iterator = iter(without_tuner(records))
     while True:
         try:
             data = next(iterator).numpy()
