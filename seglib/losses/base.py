@@ -266,7 +266,7 @@ def class_sums(values, labels, num_classes):
 
 
 def soft_overlap(labels, logits, weights):
-    """Sums the probabilities of each class over its own pixels and over all pixels.
+    """Returns the soft counts of true positives, false positives and false negatives.
 
     Args:
         labels: `[B, H, W]` int32.
@@ -274,12 +274,32 @@ def soft_overlap(labels, logits, weights):
         weights: `[B, H, W]`.
 
     Returns:
-        Two float32 tensors `[B, C]`: the soft number of pixels of a class that are predicted as
-        such, and the soft number of pixels predicted as the class.
+        Three float32 tensors `[B, C]`: the probabilities of a class summed over its own pixels,
+        those summed over all others, and what its own pixels give to other classes.
+    """
+    own, others, lost = split_probabilities(labels, logits, logits.shape[-1])
+    tp, fn = (class_sums(weights * values, labels, logits.shape[-1]) for values in (own, lost))
+    return tp, pixel_sums(weights, others), fn
+
+
+@fused
+def split_probabilities(labels, logits, num_classes):
+    """Returns the softmax, with the probability of each pixel's own class apart from the others.
+
+    Args:
+        labels: `[B, H, W]` int32.
+        logits: `[B, H, W, C]`.
+        num_classes: number of classes `C`.
+
+    Returns:
+        The probability of the own class, `[B, H, W]`; those of the others, `[B, H, W, C]`, with 0
+        for the own class; and their sum, `[B, H, W]`. The sum is one minus the first, but keeps its
+        digits where that is nearly 1: a float32 of 1 - 1e-8 is 1, or on some processors 1 - 6e-8.
     """
     p = ops.softmax(logits)
-    hit = class_sums(weights * of_own_class(p, labels), labels, logits.shape[-1])
-    return hit, pixel_sums(weights, p)
+    own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
+    others = ops.where(own, 0.0, p)
+    return ops.sum(ops.where(own, p, 0.0), axis=-1), others, ops.sum(others, axis=-1)
 
 
 def of_own_class(values, labels):

@@ -302,8 +302,8 @@ class IoUBalanced(PixelLoss):
         # Which pixels exist, without class weights: a weight is no part of a region's IoU.
         exists = ops.cast(ops.not_equal(weights, 0.0), "float32")
         truth = class_sums(exists, labels, logits.shape[-1])  # (B, C)
-        hit, predicted = soft_overlap(labels, ops.stop_gradient(logits), exists)
-        iou = ops.maximum(ops.divide_no_nan(hit, truth + predicted - hit), 0.01)
+        tp, fp, _ = soft_overlap(labels, ops.stop_gradient(logits), exists)
+        iou = ops.maximum(ops.divide_no_nan(tp, truth + fp), 0.01)
         factor = ops.power(pixels_of(iou, labels), self.eta)  # (B, H, W)
         fixed = ops.stop_gradient(weights * values)
         scale = ops.divide_no_nan(ops.sum(fixed), ops.sum(factor * fixed))

@@ -13,7 +13,13 @@ The loss is the mean over the classes that stand in the picture, then over the p
 import keras
 from keras import ops
 
-from seglib.losses.base import RegionLoss, class_sums, of_own_class, pixel_sums, soft_overlap
+from seglib.losses.base import (
+    RegionLoss,
+    class_sums,
+    pixel_sums,
+    soft_overlap,
+    split_probabilities,
+)
 
 
 class OverlapLoss(RegionLoss):
@@ -38,11 +44,7 @@ class OverlapLoss(RegionLoss):
         self.smooth = smooth
 
     def class_losses(self, labels, logits, weights, truth):
-        hit, predicted = soft_overlap(labels, logits, weights)
-        # Rounding can make a difference of two sums a little less than 0.
-        return self.from_counts(
-            hit, ops.maximum(predicted - hit, 0.0), ops.maximum(truth - hit, 0.0)
-        )
+        return self.from_counts(*soft_overlap(labels, logits, weights))
 
     def from_counts(self, hit, too_much, missed):
         """Returns the losses from soft TP, FP and FN, each `[B, C]`."""
@@ -98,11 +100,13 @@ class Dice(OverlapLoss):
     def class_losses(self, labels, logits, weights, truth):
         if not self.squared:
             return super().class_losses(labels, logits, weights, truth)
-        hit, _ = soft_overlap(labels, logits, weights)
-        squares = pixel_sums(weights, ops.square(ops.softmax(logits)))
-        # Both sums together are the sum of (p - y)^2, which is 0 for a perfect prediction.
-        wrong = ops.maximum(squares + truth - 2 * hit, 0.0)
-        return ops.divide_no_nan(wrong, squares + truth + self.smooth)
+        num_classes = logits.shape[-1]
+        own, others, lost = split_probabilities(labels, logits, num_classes)
+        outside = pixel_sums(weights, ops.square(others))
+        inside = class_sums(weights * ops.square(lost), labels, num_classes)
+        squares = outside + class_sums(weights * ops.square(own), labels, num_classes)
+        # One minus the score: the sum of (p - y)^2 over the denominator
+        return ops.divide_no_nan(outside + inside, squares + truth + self.smooth)
 
     def from_counts(self, hit, too_much, missed):
         wrong = too_much + missed
@@ -331,15 +335,12 @@ class SensitivitySpecificity(RegionLoss):
 
     def class_losses(self, labels, logits, weights, truth):
         num_classes = logits.shape[-1]
-        p = ops.softmax(logits)
-        own = ops.equal(ops.arange(num_classes, dtype="int32"), labels[..., None])  # (B, H, W, C)
-        # The difference of two sums over a large picture would drown a small outside.
-        outside = pixel_sums(weights, ops.square(ops.where(own, 0.0, p)))
-        missed = ops.square(1.0 - of_own_class(p, labels))  # (B, H, W)
-        inside = class_sums(weights * missed, labels, num_classes)
-        others = ops.sum(truth, axis=-1, keepdims=True) - truth
+        _, others, lost = split_probabilities(labels, logits, num_classes)
+        outside = pixel_sums(weights, ops.square(others))
+        inside = class_sums(weights * ops.square(lost), labels, num_classes)
+        rest = ops.sum(truth, axis=-1, keepdims=True) - truth
         return self.w * ops.divide_no_nan(inside, truth) + (1 - self.w) * ops.divide_no_nan(
-            outside, others
+            outside, rest
         )
 
     def get_config(self):

@@ -10,16 +10,23 @@ from seglib.metrics import MeanIoU
 from seglib.models import small_backbone, unet
 
 rng = np.random.default_rng(0)
-IMAGES = rng.uniform(0, 255, (2, 32, 64, 3)).astype("float32")
+IMAGES = rng.integers(0, 256, (2, 32, 64, 3)).astype("float32")
 
 
 def small_network(channels=3, shape=(None, None, 3), seed=0):
-    """A network that answers a mirrored picture in another way than the picture."""
+    """A network that answers a mirrored picture in another way than the picture.
+
+    A convolution promises no order of its additions, so the same pixels may get another sum at
+    another place. Here all inputs and weights are multiples of powers of two, and no sum needs more
+    than float32's 24 bits: every order gives the same logits.
+    """
     keras.utils.set_random_seed(seed)
     image = keras.Input(shape)
-    x = keras.layers.Rescaling(1 / 127.5, -1)(image)
+    x = keras.layers.Rescaling(1 / 128, -1)(image)
     x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(x)
-    return keras.Model(image, keras.layers.Conv2D(channels, 3, padding="same")(x))
+    model = keras.Model(image, keras.layers.Conv2D(channels, 3, padding="same")(x))
+    model.set_weights([np.round(32 * w) / 32 for w in model.get_weights()])
+    return model
 
 
 def column_network():
@@ -43,12 +50,15 @@ def test_one_plain_view_is_the_model(size):
     )
 
 
-@pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_a_mirrored_picture_gets_the_mirrored_answer_exactly(average):
+@pytest.mark.parametrize(("average", "roundings"), [("probabilities", 8), ("logits", 0)])
+def test_a_mirrored_picture_gets_the_mirrored_answer(average, roundings):
+    # The mean of two logits is exact, too. The logarithm of two probabilities' mean goes through
+    # exp and log, which may round differently for each place in a vector.
     model = test_time_average(small_network(), (1,), average=average)
     answer = model.predict(IMAGES, verbose=0)
     mirrored = model.predict(IMAGES[:, :, ::-1], verbose=0)
-    np.testing.assert_array_equal(mirrored[:, :, ::-1], answer)
+    bound = roundings * 2**-24 * np.abs(answer).max()
+    np.testing.assert_allclose(mirrored[:, :, ::-1], answer, rtol=0, atol=bound)
 
 
 def test_a_mirrored_picture_gets_the_mirrored_answer_at_several_scales():

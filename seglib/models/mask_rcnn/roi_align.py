@@ -109,12 +109,12 @@ def _by_products(maps, boxes, level, strides, size, samples):
         down = _hats(y1, y2, height, size, samples)  # (B, R, size, H)
         down = ops.where((level == n)[..., None, None], down, 0.0)
         across = _hats(x1, x2, width, size, samples)  # (B, R, size, W)
-        down, across = ops.cast(down, x.dtype), ops.cast(across, x.dtype)
         down = ops.reshape(down, (-1, regions * size, height))
-        rows = ops.matmul(down, ops.reshape(x, (-1, height, width * channels)))
-        rows = ops.reshape(rows, (-1, regions, size, width, channels))
+        # In float32, as the lookup does: in bfloat16 the weights of a bin would not sum to 1.
+        cells = ops.cast(ops.reshape(x, (-1, height, width * channels)), "float32")
+        rows = ops.reshape(ops.matmul(down, cells), (-1, regions, size, width, channels))
         total = total + ops.matmul(across[:, :, None], rows)  # (B, R, size, size, C)
-    return total
+    return ops.cast(total, maps[0].dtype)
 
 
 def _by_lookup(maps, boxes, level, strides, size, samples):

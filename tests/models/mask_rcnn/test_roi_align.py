@@ -234,6 +234,8 @@ def test_half_precision_stays(way):
     levels = {"P2": keras.ops.ones((1, 8, 8, 2), "bfloat16")}
     found = roi_align(levels, np.float32([[[3, 3, 20, 20]]]), strides=STRIDES, size=3)
     assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
+    # Both ways add up in float32 weights whose sum is 1 to a few roundings of 2^-24, and round once
+    # to bfloat16, whose neighbors of 1 are 2^-8 and 2^-7 away.
     np.testing.assert_array_equal(to_numpy(keras.ops.cast(found, "float32")), 1)
 
 
