@@ -1,29 +1,25 @@
 """The book's own Sphinx extension: what its pages compute while the book is built.
 
-It adds three directives:
+It adds four directives:
 
 - `ep-results` renders one file of `results/` as a table, or says that it was not measured.
 - `ep-environment` renders the versions, the device and the commit of this build.
+- `ep-chapters` renders the time that each chapter's last run took, from `results/chapters.json`.
 - `ep-repository` renders a sentence that links to the repository, whose address `_config.yml` sets.
-
-And it mends the lines of what cells print, see `whole_streams`.
 """
 
-import copy
 import datetime
-import os
+import json
 import pathlib
 import sys
-import time
 
-from myst_nb.core import render, utils
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The page must show the functions of the tree it is built from, installed or not.
 sys.path.insert(0, str(ROOT))
 
-from seglib import __version__, profiles, results  # noqa: E402
+from seglib import __version__, results  # noqa: E402
 
 SHOWN = (
     "tensorflow",
@@ -64,7 +60,6 @@ class Environment(SphinxDirective):
         rows = {
             "Built": f"{now:%Y-%m-%d %H:%M} UTC",
             "Commit": f"`{results.commit(ROOT)}`",
-            "Profile": f"`{profiles.active().name}`",
             "Processor": f"{machine['cpu']}, {machine['cores']} cores",
             "GPU": ", ".join(machine["gpu"]) or "none",
             "Python": results.versions(())["python"],
@@ -77,6 +72,35 @@ class Environment(SphinxDirective):
         return self.parse_text_to_nodes(f"| What | On this build |\n|:---|:---|\n{table}")
 
 
+class Chapters(SphinxDirective):
+    """Renders what the last run of each chapter took, and on which machines."""
+
+    def run(self):
+        file = results.path("chapters")
+        self.env.note_dependency(str(file))
+        known = json.loads(file.read_text(encoding="utf-8"))["chapters"] if file.exists() else {}
+        header = ["Chapter", "Processor seconds", "Scaled", "Elapsed seconds", "Import"]
+        rows = [header, [":---", *["---:"] * 4]]
+        for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+            took = known.get(notebook.stem)
+            cells = ["not measured", "", "", ""]
+            if took:
+                cpu, wall, load = (took[f"{kind}_seconds"] for kind in ("cpu", "wall", "import"))
+                cells = [f"{cpu:.0f}", f"{cpu * 4 / load:.0f}", f"{wall:.0f}", f"{load:.1f}"]
+            rows.append([f"{{doc}}`/notebooks/{notebook.stem}`", *cells])
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        machines = sorted({described(took) for took in known.values()})
+        return self.parse_text_to_nodes("\n".join([*lines, "", *machines]))
+
+
+def described(took: dict) -> str:
+    """Returns a sentence on the machine and the versions that a chapter was run with."""
+    device = took["device"]
+    versions = [f"{name} {version}" for name, version in took["versions"].items()]
+    named = [f"{device['cpu']} ({device['cores']} cores)", *device["gpu"], *versions]
+    return f"Run on {', '.join(named)}."
+
+
 class Repository(SphinxDirective):
     """Renders its content with `{repository}` replaced by the address in `_config.yml`."""
 
@@ -87,36 +111,10 @@ class Repository(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(self.content).replace("{repository}", address))
 
 
-def whole_streams(outputs: list) -> list:
-    """Joins what a cell printed, which its kernel sends in pieces.
-
-    A piece may end in the middle of a line. myst-nb's own function would start a new line there.
-
-    Args:
-        outputs: the outputs of a cell.
-
-    Returns:
-        The outputs with all pieces of one stream in the first one's place.
-    """
-    joined, streams = [], {}
-    for output in outputs:
-        name = output["name"] if output["output_type"] == "stream" else None
-        if name in streams:
-            streams[name]["text"] += output["text"]
-            continue
-        joined.append(copy.copy(output))
-        if name:
-            streams[name] = joined[-1]
-    return utils.coalesce_streams(joined)
-
-
 def setup(app) -> dict:
     """Registers the directives with Sphinx."""
-    # The table of runs mixes local times with times that jupyter-cache stores in UTC.
-    os.environ["TZ"] = "UTC"
-    time.tzset()
-    render.coalesce_streams = whole_streams
     app.add_directive("ep-results", Results)
     app.add_directive("ep-environment", Environment)
+    app.add_directive("ep-chapters", Chapters)
     app.add_directive("ep-repository", Repository)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
