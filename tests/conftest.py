@@ -21,25 +21,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # Figures are drawn in memory. Not through MPLBACKEND: a notebook's kernel must choose for itself.
 matplotlib.use("agg")
-# `make test` shows that the properties hold; the nightly run looks for the rare case:
-# pytest --hypothesis-profile=nightly. Compiling takes long at times, so there is no deadline, and
-# other backends than TensorFlow, which compile each operation for each shape, get fewer examples.
-FEW = 200 if os.environ["KERAS_BACKEND"] == "tensorflow" else 20
+# `make test` tries as many examples of each property as it takes to find a fault that was planted;
+# the nightly run looks for the rare case: pytest --hypothesis-profile=nightly. Compiling takes long
+# at times, so there is no deadline, and other backends than TensorFlow, which compile each
+# operation for each shape, get fewer examples.
+FEW = 40 if os.environ["KERAS_BACKEND"] == "tensorflow" else 20
 hypothesis.settings.register_profile("quick", max_examples=FEW, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile("quick")
-
-# A test takes a third longer while its coverage is measured. So those are not measured that run
-# the same lines again and again: property tests, all combinations, tests of scripts that train.
-UNMEASURED = {
-    "test_combinations.py",
-    "test_contract.py",
-    "test_dilation.py",
-    "test_measuring.py",
-    "test_peers.py",
-    "test_stages.py",
-}
-
 
 def pytest_addoption(parser):
     parser.addoption("--every", type=int, default=1, metavar="N", help="run each N-th test only")
@@ -47,10 +36,20 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(trylast=True)  # after hypothesis, which marks its tests
 def pytest_collection_modifyitems(config, items):
-    """Thins the tests out evenly, so that those with many parameters still run with some."""
+    """Marks what is left out of the coverage and of `make test`, and thins the tests out evenly.
+
+    Measuring makes a test a third slower, and a property runs the same lines again and again. So
+    does what a file marks `no_cover` itself. Every N-th test leaves some of a test with many
+    parameters.
+    """
+    nightly = hypothesis.settings.get_current_profile_name() == "nightly"
+    slow = pytest.mark.skip(reason="it takes long: `make test-rare`, or the nightly run")
     for item in items:
-        if item.get_closest_marker("hypothesis") or item.path.name in UNMEASURED:
+        if item.get_closest_marker("hypothesis"):
             item.add_marker("no_cover")
+        # A test that asks for `nightly` has something to do every day, too.
+        if item.get_closest_marker("rare") and not nightly and "nightly" not in item.fixturenames:
+            item.add_marker(slow)
     every = config.getoption("every")
     left_out = [item for number, item in enumerate(items) if number % every]
     if left_out:
@@ -86,7 +85,7 @@ def give_memory_back():
 
 @pytest.fixture(scope="session")
 def nightly():
-    """Whether there is time for thousands of cases; what asks for this is marked `rare`."""
+    """Whether there is time for thousands of cases, for a `rare` test that also runs every day."""
     return hypothesis.settings.get_current_profile_name() == "nightly"
 
 

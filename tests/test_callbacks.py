@@ -254,14 +254,12 @@ def assert_same(runs, whole, resumed, epochs):
     assert history == new_history and set(history) == {"loss", "mean_iou"}
 
 
-# Each moment once, in one training: the moment, and after how many epochs of the process.
+# What a kill can leave, each once, in one training: the moment, and after how many epochs of the
+# process. The test below has all moments, and many kills.
 CHAIN = (
     ("half written", 0),  # where there is no state yet
-    ("renamed", 0),
-    ("in a step", 1),
-    ("written", 0),
-    ("between steps", 1),
-    ("opened", 0),
+    ("between steps", 1),  # of the second epoch, with a whole state
+    ("written", 0),  # but not renamed
 )
 
 
@@ -270,33 +268,30 @@ def chain(tmp_path_factory, root):
     """The kills, and the trainings, of which one was never killed."""
     runs = Runs(root, tmp_path_factory.mktemp("chain"))
     kills = [
-        runs.kill("resumed", epochs=5, moment=moment, after=after, batch=2)
+        runs.kill("resumed", epochs=3, moment=moment, after=after, batch=2)
         for moment, after in CHAIN
     ]
-    code, lines = runs.train("resumed", "whole", epochs=5)
+    code, lines = runs.train("resumed", "whole", epochs=3)
     assert code == 0, "".join(lines)
     return kills, runs
 
 
 def test_each_kill_hits_its_moment(chain):
     kills, _ = chain
-    assert {kill.moment for kill in kills} == set(MOMENTS)
     for kill in kills:
         assert_hit(kill)
-    assert [kill.after for kill in kills] == [0, 1, 2, 2, 3, 3]
+    assert [kill.after for kill in kills] == [0, 1, 1]
 
 
 def test_a_killed_training_ends_like_one_that_was_never_killed(chain):
     _, runs = chain
-    assert_same(runs, "whole", "resumed", epochs=5)
+    assert_same(runs, "whole", "resumed", epochs=3)
     # What a kill during the write left was cleared.
     assert [path.name for path in (runs.folder / "resumed").iterdir()] == ["state.npz"]
 
 
 @pytest.mark.rare
-def test_kills_at_random_moments_change_nothing(root, tmp_path, nightly):
-    if not nightly:
-        pytest.skip("it takes minutes: make test-rare, or the nightly run")
+def test_kills_at_random_moments_change_nothing(root, tmp_path):
     seed, epochs, runs = random.randrange(2**32), 80, Runs(root, tmp_path)
     code, lines = runs.train("whole", epochs=epochs)
     assert code == 0, "".join(lines)
@@ -345,7 +340,9 @@ def small_model(filters=3, metrics=()):
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(filters, 1)(x)
     model = keras.Model(image, keras.layers.Conv2D(3, 1)(x))
-    model.compile(keras.optimizers.Adam(0.05), CrossEntropy(), metrics=list(metrics))
+    # A few steps are not worth the time that TensorFlow takes to trace a graph.
+    options = {"metrics": list(metrics), "run_eagerly": True}
+    model.compile(keras.optimizers.Adam(0.05), CrossEntropy(), **options)
     return model
 
 

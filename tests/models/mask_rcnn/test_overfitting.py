@@ -16,6 +16,7 @@ def script(root):
     sys.path.pop(0)
 
 
+@pytest.mark.rare
 def test_the_grid_of_the_masks_is_no_limit(script):
     truth = list(scenes.examples("train", limit=script.SCENES))
     coarse, fine = (script.ceiling(truth, cells) for cells in (7, script.CONFIG.mask_size))
@@ -24,9 +25,7 @@ def test_the_grid_of_the_masks_is_no_limit(script):
 
 @pytest.mark.rare
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "tensorflow", reason="one backend will do")
-def test_four_scenes_are_learned_by_heart(script, nightly):
-    if not nightly:
-        pytest.skip("it takes minutes: make test-rare, or the nightly run")
+def test_four_scenes_are_learned_by_heart(script):
     truth = list(scenes.examples("train", limit=script.SCENES))
     found = script.overfit().detect([scene["image"] for scene in truth])
     precision = {
