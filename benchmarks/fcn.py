@@ -40,7 +40,8 @@ def main():
 
 def models(frozen=False):
     """Returns the models to compare; random weights cost the same time as trained ones."""
-    options = {"weights": None, "input_shape": (SIZE, SIZE, 3), "freeze_backbone": frozen}
+    options = {"backbone": "vgg16", "weights": None, "input_shape": (SIZE, SIZE, 3)}
+    options["freeze_backbone"] = frozen
     found = {
         "walk-through, plain Keras": walk_through(frozen),
         "fcn8, head of 4096 channels": fcn8(NUM_CLASSES, head_width=4096, **options),
@@ -61,7 +62,8 @@ def compare_scores():
     for name in ("walk-through, plain Keras", "fcn8"):
         keras.utils.set_random_seed(0)
         theirs = walk_through(False, size) if name != "fcn8" else None
-        model = theirs or fcn8(NUM_CLASSES, weights=None, input_shape=(size, size, 3))
+        options = {"backbone": "vgg16", "weights": None, "input_shape": (size, size, 3)}
+        model = theirs or fcn8(NUM_CLASSES, **options)
         softmax = keras.losses.SparseCategoricalCrossentropy()
         model.compile(keras.optimizers.Adam(RATE), softmax if theirs else CrossEntropy())
         train = sample.load("trainval", augment=augment.flip_only(), **LEARN)

@@ -29,7 +29,7 @@ def main():
 
 def models():
     """Returns the U-Nets of chapter 2; random weights cost the same time as trained ones."""
-    options = {"weights": None, "input_shape": (SIZE, SIZE, 3)}
+    options = {"backbone": "mobilenet_v2", "weights": None, "input_shape": (SIZE, SIZE, 3)}
     fine_tuned = unet(freeze_backbone=True, **options)
     fine_tuned.unfreeze_backbone("block_3_expand")
     found = {

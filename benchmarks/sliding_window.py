@@ -24,7 +24,7 @@ BAR = 4.0  # GiB
 
 def main():
     # Random weights cost the same memory and time as trained ones.
-    model = unet(3, weights=None, input_shape=(None, None, 3))
+    model = unet(3, backbone="mobilenet_v2", weights=None, input_shape=(None, None, 3))
     with tempfile.TemporaryDirectory() as folder:
         image = draw(pathlib.Path(folder) / "picture.npy")
         before = peak()

@@ -98,7 +98,8 @@ def prediction(build, data, *, policy="float32", jit_compile=False):
 
 def of_unet():
     data = batch(8, 128)
-    options = {"weights": None, "input_shape": (128, 128, 3), "freeze_backbone": True}
+    options = {"backbone": "mobilenet_v2", "weights": None, "input_shape": (128, 128, 3)}
+    options["freeze_backbone"] = True
     light = functools.partial(unet, NUM_CLASSES, **options)
     tutorial = functools.partial(unet, NUM_CLASSES, decoder="tutorial", **options)
     trained = functools.partial(unet, NUM_CLASSES, **options | {"freeze_backbone": False})
@@ -115,7 +116,8 @@ def of_unet():
 
 def of_fcn():
     data = batch(4, 224)
-    options = {"weights": None, "input_shape": (224, 224, 3), "freeze_backbone": True}
+    options = {"backbone": "vgg16", "weights": None, "input_shape": (224, 224, 3)}
+    options["freeze_backbone"] = True
     wide = functools.partial(fcn8, NUM_CLASSES, head_width=4096, **options)
     narrow = functools.partial(fcn8, NUM_CLASSES, **options)
     yield (
@@ -128,7 +130,7 @@ def of_fcn():
 
 def of_deeplab():
     data = batch(2, 256)
-    options = {"weights": None, "input_shape": (256, 256, 3)}
+    options = {"backbone": "resnet50", "weights": None, "input_shape": (256, 256, 3)}
     whole = functools.partial(deeplab_v3_plus, NUM_CLASSES, separable=False, **options)
     separable = functools.partial(deeplab_v3_plus, NUM_CLASSES, **options)
     work = "DeepLabV3+, ResNet-50, training step, 2 x 256 px"
@@ -290,7 +292,8 @@ def encoded(image, mask):
 def of_frozen():
     """A frozen backbone says the same in each epoch, if the pictures are not augmented."""
     images, masks = batch(8, 128)
-    options = {"weights": None, "input_shape": (128, 128, 3), "freeze_backbone": True}
+    options = {"backbone": "mobilenet_v2", "weights": None, "input_shape": (128, 128, 3)}
+    options["freeze_backbone"] = True
     build = functools.partial(unet, NUM_CLASSES, **options)
     features = backbone_of(build()).predict_on_batch(images)
     yield (

@@ -33,9 +33,9 @@ ROUNDS = 5
 WHOLE = "whole"
 # Title, builder and its options, pictures in a batch and their size.
 MODELS = (
-    ("U-Net, MobileNetV2", unet, {"freeze_backbone": True}, 8, 128),
-    ("FCN-8, VGG16", fcn8, {}, 4, 224),
-    ("DeepLabV3+, ResNet-50", deeplab_v3_plus, {}, 2, 256),
+    ("U-Net, MobileNetV2", unet, {"backbone": "mobilenet_v2", "freeze_backbone": True}, 8, 128),
+    ("FCN-8, VGG16", fcn8, {"backbone": "vgg16"}, 4, 224),
+    ("DeepLabV3+, ResNet-50", deeplab_v3_plus, {"backbone": "resnet50"}, 2, 256),
 )
 # What the first cells of a chapter do.
 START_UP = {
@@ -309,7 +309,7 @@ def prediction(model, images):
 
 def of_evaluation(size=128, count=16):
     data = sample.load("test", image_size=size, batch_size=count)
-    model = unet(NUM_CLASSES, weights=None, input_shape=(size, size, 3))
+    model = unet(NUM_CLASSES, backbone="mobilenet_v2", weights=None, input_shape=(size, size, 3))
     pictures = sum(len(images) for images, _ in data)
     work = f"U-Net, MobileNetV2, evaluation of {pictures} drawn pets of {size} px"
     yield f"{work} in batches of {count}", *evaluation(model, data)

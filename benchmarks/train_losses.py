@@ -55,7 +55,8 @@ RECIPES = {
 
 def build(recipe, size):
     """A frozen encoder, so that what differs is what the decoder makes of the loss."""
-    return unet(len(pets.CLASSES), weights=weights(), input_shape=(size, size, 3))
+    options = {"weights": weights(), "input_shape": (size, size, 3)}
+    return unet(len(pets.CLASSES), backbone="mobilenet_v2", **options)
 
 
 def more_metrics():

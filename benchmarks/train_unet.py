@@ -90,6 +90,7 @@ RECIPES = {
 def build(recipe, size):
     return unet(
         len(pets.CLASSES),
+        backbone="mobilenet_v2",
         decoder=recipe.decoder,
         alpha=recipe.alpha,
         weights=weights(),

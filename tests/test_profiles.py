@@ -26,14 +26,10 @@ def test_another_value_is_refused_and_the_right_ones_named(value, monkeypatch):
     assert repr(value) in str(raised.value)
 
 
-def test_sample_needs_neither_network_nor_real_data():
-    profile = profiles.PROFILES["sample"]
-    assert profile.data is sample and profile.weights is None and not profile.real_data
-
-
-def test_full_reads_the_real_pets_from_real_weights():
-    profile = profiles.PROFILES["full"]
-    assert profile.data is pets and profile.weights == "imagenet" and profile.real_data
+def test_each_profile_has_its_pictures():
+    drawn, real = profiles.PROFILES["sample"], profiles.PROFILES["full"]
+    assert drawn.data is sample and not drawn.real_data
+    assert real.data is pets and real.real_data
 
 
 @pytest.mark.parametrize("name", profiles.PROFILES)

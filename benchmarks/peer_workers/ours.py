@@ -70,8 +70,10 @@ MODELS = {
     "tutorial": tutorial,
     "unet": frozen_unet,
     "walk_through": lambda classes, shape: walk_through(False, shape[0]),
-    "fcn8": lambda classes, shape: fcn8(classes, weights=None, input_shape=shape),
-    "deeplab": lambda classes, shape: deeplab_v3_plus(classes, weights=None, input_shape=shape),
+    "fcn8": lambda classes, shape: fcn8(classes, backbone="vgg16", weights=None, input_shape=shape),
+    "deeplab": lambda classes, shape: deeplab_v3_plus(
+        classes, backbone="resnet50", weights=None, input_shape=shape
+    ),
     "deeplab_fine_tuned": fine_tuned_deeplab,
 }
 

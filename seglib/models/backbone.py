@@ -1,5 +1,6 @@
 """Backbones: from raw pixels to feature maps at strides 2, 4, 8, 16 and 32."""
 
+import functools
 import os
 import warnings
 
@@ -7,10 +8,19 @@ import keras
 from keras import ops
 
 from seglib.models.dilation import dilate
+from seglib.models.efficientnet_lite import efficientnet_lite
 from seglib.models.small_backbone import MOMENTUM, small_backbone
 
 # The layers that P1 to P5 come from.
 LEVELS = {
+    # The last map before each halving of the resolution, and the projection of the last block.
+    **{
+        f"efficientnet_lite{n}": (
+            *(f"block{block}_expand_relu" for block in blocks[:-1]),
+            f"block{blocks[-1]}_project_bn",
+        )
+        for n, blocks in enumerate([(1, 3, 5, 11, 15), (1, 4, 7, 15, 20), (1, 4, 7, 15, 20)])
+    },
     # The last layer before each halving of the resolution. P5 is the narrow projection of the last
     # block, not the 1280 channels that only the classifier needs.
     "mobilenet_v2": (
@@ -68,7 +78,7 @@ class SubtractMean(keras.layers.Layer):
 
 
 def backbone(
-    name="mobilenet_v2",
+    name="efficientnet_lite0",
     *,
     weights="imagenet",
     alpha=1.0,
@@ -78,13 +88,14 @@ def backbone(
     """Builds a feature extractor that takes raw pixels.
 
     Args:
-        name: `"mobilenet_v2"`, `"efficientnet_b0"`, `"vgg16"` (its five pooling layers),
+        name: `"efficientnet_lite0"`, `"efficientnet_lite1"`, `"efficientnet_lite2"`,
+            `"mobilenet_v2"`, `"efficientnet_b0"`, `"vgg16"` (its five pooling layers),
             `"resnet50"`, `"resnet101"`, or `"small"` (`small_backbone`, which learns from random
             numbers).
-        weights: `"imagenet"` (downloaded by `keras.applications`), the path of a local
-            `.weights.h5` file in the layout of `keras.applications` without its top, or `None`
-            for random numbers. The `.h5` file that `keras.applications` downloads is one, too. For
-            `"small"` only `None`.
+        weights: `"imagenet"`, the path of a local `.weights.h5` file of the same network without
+            its top, or `None` for random numbers. The ImageNet weights of EfficientNet-Lite come
+            from an installed package, those of the others are downloaded by `keras.applications`,
+            whose `.h5` files are local files of that kind, too. For `"small"` only `None`.
         alpha: width multiplier; ImageNet weights of MobileNetV2 exist for 0.35, 0.5, 0.75, 1.0,
             1.3 and 1.4. `"small"` takes any; the others come in one width.
         output_stride: of the last levels: 32, or 16 or 8 with dilated kernels; see
@@ -102,6 +113,7 @@ def backbone(
         ValueError: for an unknown name or output stride, or weights that do not fit.
         FileNotFoundError: if the weights' path does not exist.
         ConnectionError: if the ImageNet weights cannot be downloaded.
+        ModuleNotFoundError: if they are a package that is not installed.
 
     Reference:
         Sandler et al.: MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
@@ -109,15 +121,15 @@ def backbone(
         ICLR 2015, table 1, column D (VGG16).
         He et al.: Deep Residual Learning for Image Recognition, CVPR 2016, table 1.
         Tan, Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML
-        2019, table 1.
+        2019, table 1. For EfficientNet-Lite see `seglib.models.efficientnet_lite`.
     """
     if name not in NAMES:
         raise ValueError(f"backbone is {name!r}, expected one of {', '.join(map(repr, NAMES))}.")
     if name == "small":
         if weights is not None:
             raise ValueError(
-                f"weights is {weights!r}, expected None: nobody trained the backbone 'small' in "
-                "advance. Pass weights=None, or backbone='mobilenet_v2'."
+                f"weights is {weights!r}, expected None: 'small' has no pretrained weights. "
+                "Pass weights=None, or backbone='efficientnet_lite0'."
             )
         return dilate(small_backbone(alpha=alpha, input_shape=input_shape), output_stride)
     if alpha != 1 and name != "mobilenet_v2":
@@ -126,7 +138,10 @@ def backbone(
             "instead, or take backbone='mobilenet_v2'."
         )
     image = keras.Input(input_shape, name="image")
-    if name == "mobilenet_v2":
+    if name.startswith("efficientnet_lite"):
+        network = _efficientnet_lite(name, weights, input_shape)
+        image = network.input
+    elif name == "mobilenet_v2":
         network = _mobilenet_v2(image, weights, alpha)
     elif name == "efficientnet_b0":
         network = _efficientnet_b0(image, weights)
@@ -138,6 +153,13 @@ def backbone(
                 layer.momentum = MOMENTUM
     levels = {f"P{n}": network.get_layer(x).output for n, x in enumerate(LEVELS[name], start=1)}
     return dilate(keras.Model(image, levels, name=name), output_stride)
+
+
+def _efficientnet_lite(name, weights, input_shape):
+    build = functools.partial(efficientnet_lite, name, input_shape=input_shape)
+    if weights in ("imagenet", None):
+        return build(weights=weights, include_top=False)
+    return _load(build, weights)
 
 
 def _mobilenet_v2(image, weights, alpha):

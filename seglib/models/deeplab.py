@@ -8,7 +8,7 @@ from seglib.models.segmentation_model import Head, SegmentationModel, prepare_ba
 def deeplab_v3_plus(
     num_classes=3,
     *,
-    backbone="resnet50",
+    backbone="efficientnet_lite0",
     output_stride=16,
     weights="imagenet",
     alpha=1.0,

@@ -200,7 +200,7 @@ def fcn(
     num_classes=3,
     *,
     stride=8,
-    backbone="vgg16",
+    backbone="efficientnet_lite0",
     weights="imagenet",
     alpha=1.0,
     head_width=256,

@@ -171,7 +171,7 @@ class TransposedHead(keras.layers.Layer):
 def unet(
     num_classes=3,
     *,
-    backbone="mobilenet_v2",
+    backbone="efficientnet_lite0",
     decoder="light",
     weights="imagenet",
     alpha=1.0,

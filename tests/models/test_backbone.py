@@ -111,7 +111,9 @@ def level_shapes(model):
     [(1.0, (96, 144, 192, 576, 320)), (0.5, (48, 96, 96, 288, 160))],
 )
 def test_channels_of_mobilenet_v2(alpha, channels):
-    shapes = level_shapes(backbone(weights=None, alpha=alpha, input_shape=(64, 64, 3)))
+    shapes = level_shapes(
+        backbone("mobilenet_v2", weights=None, alpha=alpha, input_shape=(64, 64, 3))
+    )
     assert tuple(shapes[f"P{n}"][-1] for n in range(1, 6)) == channels
     assert [shapes[f"P{n}"][1] for n in range(1, 6)] == [32, 16, 8, 4, 2]
 
@@ -136,7 +138,7 @@ def test_a_backbone_that_starts_from_random_numbers_forgets_its_statistics_soon(
         layers = model.layers
         return {x.momentum for x in layers if isinstance(x, keras.layers.BatchNormalization)}
 
-    assert momenta(backbone(weights=None, alpha=0.35)) == {0.9}
+    assert momenta(backbone("mobilenet_v2", weights=None, alpha=0.35)) == {0.9}
     assert momenta(ours) == {0.999}  # as keras.applications has it
 
 
@@ -220,7 +222,7 @@ def test_vgg16_comes_in_one_width():
 
 
 def test_an_unknown_name():
-    with pytest.raises(ValueError, match="'vgg', expected one of 'mobilenet_v2'"):
+    with pytest.raises(ValueError, match="'vgg', expected one of 'efficientnet_lite0'"):
         backbone("vgg")
 
 
@@ -231,7 +233,7 @@ def test_the_small_backbone_has_no_pretrained_weights():
 
 def test_a_missing_weights_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights file .*nowhere\.weights\.h5"):
-        backbone(weights=tmp_path / "nowhere.weights.h5")
+        backbone("mobilenet_v2", weights=tmp_path / "nowhere.weights.h5")
 
 
 # Keras names each layer that finds no weights; the error says it once.
@@ -245,14 +247,14 @@ def test_weights_of_another_network(weights_file):
 @pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_weights_of_another_alpha(weights_file):
     with pytest.raises(ValueError, match="same network with the same alpha"):
-        backbone(weights=weights_file, alpha=0.5)
+        backbone("mobilenet_v2", weights=weights_file, alpha=0.5)
 
 
 def test_a_file_that_holds_no_weights(tmp_path):
     path = tmp_path / "broken.weights.h5"
     path.write_bytes(b"this is no HDF5 file")
     with pytest.raises(ValueError, match="do not fit|cannot be read"):
-        backbone(weights=path, alpha=0.35)
+        backbone("mobilenet_v2", weights=path, alpha=0.35)
 
 
 @pytest.mark.parametrize("name, alpha", [("mobilenet_v2", 0.35), ("vgg16", 1.0)])
@@ -271,7 +273,7 @@ def test_imagenet_without_a_network_names_both_ways_out(name, alpha, monkeypatch
 
 def test_imagenet_weights_do_not_exist_for_every_alpha():
     with pytest.raises(ValueError, match="alpha"):
-        backbone(weights="imagenet", alpha=0.42)
+        backbone("mobilenet_v2", weights="imagenet", alpha=0.42)
 
 
 # --- the real weights, where they are ---------------------------------------------------------
@@ -288,7 +290,7 @@ def test_real_weights_load_and_are_not_random(alpha, name):
     weights_path = Path(__file__).resolve().parents[3] / "shared" / "weights" / name
     if not weights_path.exists():
         pytest.skip(f"the ImageNet weights are not here: no ../shared/weights/{name}")
-    model = backbone(weights=weights_path, alpha=alpha)
+    model = backbone("mobilenet_v2", weights=weights_path, alpha=alpha)
     gammas = [
         x.get_weights()[0] for x in model.layers if isinstance(x, keras.layers.BatchNormalization)
     ]

@@ -149,7 +149,7 @@ def test_mobilenet_v2_as_published():
 
 
 def test_the_published_fcn8_part_by_part(no_random_numbers):
-    model = fcn8(21, weights=None, head_width=4096, upsampling="learned")
+    model = fcn8(21, backbone="vgg16", weights=None, head_width=4096, upsampling="learned")
     rows = {row.layer: row for row in layer_costs(model, input_shape=(224, 224, 3))}
     # Dense on one map of 7 x 7 cells before, now at 7 x 7 places
     assert rows["fc6"].parameters == 7 * 7 * 512 * 4096 + 4096

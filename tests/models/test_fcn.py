@@ -70,7 +70,7 @@ def published():
     with pytest.MonkeyPatch.context() as patch:
         zeros = keras.initializers.Zeros.__call__
         patch.setattr(keras.initializers.HeNormal, "__call__", zeros)
-        return fcn8(21, weights=None, head_width=4096, upsampling="learned")
+        return fcn8(21, backbone="vgg16", weights=None, head_width=4096, upsampling="learned")
 
 
 def test_the_published_parameters_layer_by_layer(published):
@@ -117,7 +117,7 @@ def classifier():
 
 def test_the_converted_classifier_says_the_same_of_a_picture_of_224_pixels(classifier):
     keras.utils.set_random_seed(0)
-    model = fcn8(21, weights=None, head_width=64, input_shape=(224, 224, 3))
+    model = fcn8(21, backbone="vgg16", weights=None, head_width=64, input_shape=(224, 224, 3))
     convert_classifier(model, classifier)
     features = model.backbone(pixels(224, 224, batch=1).astype("float32"))["P5"]
     dense = to_numpy(classifier(features))
@@ -129,7 +129,7 @@ def test_the_converted_classifier_says_the_same_of_a_picture_of_224_pixels(class
 
 
 def test_the_converted_classifier_slides_over_a_larger_picture(classifier):
-    model = fcn8(3, weights=None, head_width=64)
+    model = fcn8(3, backbone="vgg16", weights=None, head_width=64)
     convert_classifier(model, classifier)
     features = np.random.default_rng(0).normal(size=(1, 9, 10, 512)).astype("float32")
     convolved = to_numpy(model.decoder.classify(features))
@@ -310,7 +310,7 @@ def test_logits_are_float32_under_mixed_precision():
 def test_the_skips_of_a_pretrained_vgg16_are_scaled_as_the_authors_do(tmp_path):
     path = tmp_path / "vgg16.weights.h5"
     keras.applications.VGG16(include_top=False, weights=None).save_weights(path)
-    options = {"head_width": 8, "head_kernel": 1}
+    options = {"backbone": "vgg16", "head_width": 8, "head_kernel": 1}
     # voc-fcn8s-atonce/net.py: scale_pool4 0.01, scale_pool3 0.0001
     assert fcn8(3, weights=path, **options).decoder.skip_scales == (0.01, 0.0001)
     assert fcn8(3, weights=path, skip_scales=(1, 1), **options).decoder.skip_scales == (1, 1)

@@ -57,7 +57,12 @@ def test_the_tutorials_configuration_is_the_tutorials_model():
     assert sum(int(np.prod(v.shape)) for v in theirs.trainable_variables) == 4_660_323
 
     ours = unet(
-        3, decoder="tutorial", weights=None, freeze_backbone=True, input_shape=(128, 128, 3)
+        3,
+        backbone="mobilenet_v2",
+        decoder="tutorial",
+        weights=None,
+        freeze_backbone=True,
+        input_shape=(128, 128, 3),
     )
     # One difference: the BatchNorm after the last projection (320 channels), which it leaves out.
     assert ours.count_params() == 6_504_227 + 4 * 320
@@ -83,7 +88,7 @@ def test_the_tutorials_configuration_is_the_tutorials_model():
 
 
 def test_the_light_decoder_is_the_default_and_smaller():
-    light = unet(3, weights=None, input_shape=(128, 128, 3))
+    light = unet(3, backbone="mobilenet_v2", weights=None, input_shape=(128, 128, 3))
     assert type(light.decoder) is UNetDecoder and type(light.head) is Head
     assert light.output_shape == (None, 128, 128, 3)
     assert light.count_params() < 6_504_227 / 2
@@ -155,7 +160,7 @@ def test_pretrained_backbones_are_frozen_and_random_ones_are_not(
 ):
     if kwargs["weights"] == "file":
         kwargs = kwargs | {"weights": weights_file}
-    model = unet(3, alpha=0.35, **kwargs)
+    model = unet(3, backbone="mobilenet_v2", alpha=0.35, **kwargs)
     assert model.backbone.trainable is not frozen
     assert bool(model.backbone.trainable_variables) is not frozen
     assert model.train_statistics is statistics
