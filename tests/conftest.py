@@ -30,6 +30,7 @@ hypothesis.settings.register_profile("quick", max_examples=FEW, deadline=None, d
 hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile("quick")
 
+
 def pytest_addoption(parser):
     parser.addoption("--every", type=int, default=1, metavar="N", help="run each N-th test only")
 

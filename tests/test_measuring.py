@@ -28,6 +28,7 @@ def fingerprint(script, tmp_path, monkeypatch):
     return of
 
 
+pytestmark = pytest.mark.no_cover  # of seglib they run what other tests run
 CODE = 'def double(x):\n    """Twice."""\n    return 2 * x\n'
 
 
@@ -98,20 +99,6 @@ def test_the_clock_adds_what_ran_before_a_resumption(script, tmp_path, monkeypat
         clock.on_epoch_end(0)
     assert clock.seconds == [3.0 + 4.0, 0.0]
     assert training.Clock(tmp_path / "seconds.json").seconds == [7.0, 0.0]
-
-
-EXPERIMENTS = {  # script by file
-    **{"unet": "unet", "fcn8": "fcn", "deeplabv3plus": "deeplab"},
-    **{"labels": "labels", "losses": "losses", "mask_rcnn": "mask_rcnn"},
-}
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_recorded_runs_are_of_todays_recipes(script, name):
-    training, experiment = script("training"), script(f"train_{EXPERIMENTS[name]}").EXPERIMENT
-    assert experiment.name == name
-    for run in results.load(name)["runs"]:
-        assert training.same_recipe(experiment, run), run["recipe"]
 
 
 def test_a_field_that_a_run_does_not_have_yet_stands_at_its_default(script, tmp_path, monkeypatch):
@@ -202,6 +189,7 @@ def recorded(experiment):
     return [{key: value for key, value in run.items() if key not in times} for run in runs]
 
 
+@pytest.mark.rare
 def test_a_measurement_that_is_stopped_ends_with_the_same_numbers(
     script, tiny, tmp_path, monkeypatch
 ):
@@ -243,6 +231,7 @@ def test_a_measurement_that_is_stopped_ends_with_the_same_numbers(
     assert recorded(tiny) == unbroken
 
 
+@pytest.mark.rare
 def test_a_fresh_clone_trains_again_what_a_recipe_starts_from(script, tiny, tmp_path):
     training = script("training")
     training.main(dataclasses.replace(tiny, recipes={"first": tiny.recipes["first"]}), "")
@@ -254,6 +243,7 @@ def test_a_fresh_clone_trains_again_what_a_recipe_starts_from(script, tiny, tmp_
     assert tiny.weights_path("first", 0).exists()
 
 
+@pytest.mark.rare
 def test_runs_on_other_data_stand_beside_the_first_ones(script, tiny, tmp_path, monkeypatch):
     training = script("training")
     training.main(tiny, "")
@@ -288,6 +278,7 @@ def board(script, tiny, tmp_path, monkeypatch):
     return board
 
 
+@pytest.mark.rare
 def test_the_leaderboard_scores_enlarged_logits_on_one_size_and_stays_in_a_fresh_clone(
     board, tiny, capsys, monkeypatch
 ):
@@ -317,6 +308,7 @@ def test_the_leaderboard_scores_enlarged_logits_on_one_size_and_stays_in_a_fresh
     assert not results.path("leaderboard").exists()
 
 
+@pytest.mark.rare
 def test_weights_of_another_training_are_not_scored(board, tiny, capsys):
     other = tiny.build(tiny.recipes["second"], 32)
     other.layers[-1].bias.assign([9.0, 0.0, 0.0])
@@ -342,6 +334,7 @@ def test_a_dtype_policy_holds_for_what_is_built_within_it(script):
     assert keras.layers.Dense(1).compute_dtype == "float32"
 
 
+@pytest.mark.rare
 def test_decoding_whole_or_reduced_is_the_same_work(script):
     speedups = script("speedups")
     [image], [mask] = speedups.batch(1, speedups.PHOTOGRAPH[0])
@@ -355,6 +348,7 @@ def test_decoding_whole_or_reduced_is_the_same_work(script):
     assert 0 < difference.mean() < 8  # gray levels: the picture is the same, its detail is not
 
 
+@pytest.mark.rare
 def test_the_two_batch_norms_that_are_timed_agree(script):
     for _, _, (_, before), (_, after) in script("speedups").of_batch_norm():
         for one, other in zip(*map(keras.tree.flatten, (before(), after())), strict=True):
@@ -422,6 +416,7 @@ def detection(script, drawn_for_real, tmp_path, monkeypatch):
     train.test_scenes.cache_clear()
 
 
+@pytest.mark.rare
 def test_a_detector_is_trained_scored_and_written_down(script, detection, eagerly, monkeypatch):
     training = script("training")
     monkeypatch.setattr(sys, "argv", ["script", "--recipes", "scoring_256", "--seeds", "0"])
@@ -462,6 +457,7 @@ def test_who_detects_the_truth_scores_one(script, drawn_for_real):
     assert found["mask_ap"] == found["box_ap75"] == 0
 
 
+@pytest.mark.rare
 def test_the_timed_stages_are_the_whole_model(script):
     bench = script("mask_rcnn")
     model = bench.MaskRCNN(bench.MaskRCNNConfig.small(image_size=(64, 64), **NARROW))

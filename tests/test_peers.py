@@ -11,6 +11,8 @@ from seglib import peers as table
 from seglib import results
 from seglib.models import unet
 
+pytestmark = pytest.mark.no_cover  # of seglib they run what other tests run
+
 
 @pytest.fixture(scope="module")
 def peers(script):
@@ -232,6 +234,7 @@ def test_the_table_has_the_measured_numbers_and_says_who_is_missing():
     assert "2.40 ×" in table.text(made) and "A net, 8 × 128 px, 3 classes" in table.text(made)
 
 
+@pytest.mark.rare
 def test_the_worker_of_seglib_trains_and_predicts(script, monkeypatch):
     ours = script("ours")
 
@@ -246,6 +249,7 @@ def test_the_worker_of_seglib_trains_and_predicts(script, monkeypatch):
     assert set(found["versions"]) == {"keras", "tensorflow"}
 
 
+@pytest.mark.rare
 def test_the_rebuilt_tutorial_is_the_network_that_chapter_2_compares_with(script):
     ours, shape = script("ours"), (64, 64, 3)
     theirs = ours.tutorial(3, shape)

@@ -11,6 +11,7 @@ from seglib import losses
 from seglib.distance import pack_distances
 from seglib.losses import CrossEntropy, Dice, WeightedSum
 
+pytestmark = pytest.mark.no_cover  # the same lines as in other tests, again and again
 BACKEND = keras.backend.backend()
 to_numpy = keras.ops.convert_to_numpy
 

@@ -166,12 +166,12 @@ def test_it_learns_rectangles():
         box_head_widths=(32,),
         mask_scoring=False,
         learning_rate=3e-3,
-        steps=120,
+        steps=60,
     )
     model.compile(model.config.make_optimizer())
     history = model.fit(
-        images.repeat(10, 0),
-        {name: x.repeat(10, 0) for name, x in targets.items()},
+        images.repeat(5, 0),
+        {name: x.repeat(5, 0) for name, x in targets.items()},
         batch_size=8,
         epochs=12,
         shuffle=False,
@@ -476,6 +476,7 @@ SCRIPT = textwrap.dedent(
 )
 
 
+@pytest.mark.rare
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend will do for processes of minutes")
 def test_a_killed_training_ends_like_one_that_was_never_killed(tmp_path, root):
     images, targets = rectangles(batch=4)
