@@ -37,12 +37,12 @@ help:  ## list the commands
 env: $(ENV)  ## make .venv from requirements.lock (the other commands do this first)
 
 SUITS = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-check-python:
-	@"$(PYTHON)" -c '$(SUITS)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 with its venv module" \
-		"is needed: install one, or name it with make PYTHON=/path/to/python" >&2; exit 1; }
+CHECK = @"$(PYTHON)" -c '$(SUITS)' 2>/dev/null || { echo >&2 "Python 3.11, 3.12 or 3.13 with its" \
+	"venv module is needed. Install one, or name it: make PYTHON=/path/to/python ..."; exit 1; }
 
 # The stamp comes last: after a failed or interrupted installation the next one begins anew.
-.venv/base.stamp: requirements.lock | check-python
+.venv/base.stamp: requirements.lock
+	$(CHECK)
 	@echo "Making .venv: a few minutes and 3 GB, once"
 	"$(PYTHON)" -m venv --clear --prompt every-pixel .venv
 	$(PIP) -r requirements.lock
@@ -102,7 +102,8 @@ bench: $(ENV)  ## measure the speed
 # An add-on's lock holds only what comes on top of requirements.lock.
 COMPILE = _build/uv/bin/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate $(if $(UPGRADE),--upgrade)
-lock: check-python  ## choose the versions anew and write the locks (UPGRADE=1: the newest)
+lock:  ## choose the versions anew and write the locks (UPGRADE=1: the newest)
+	$(CHECK)
 	"$(PYTHON)" -m venv --clear _build/uv
 	_build/uv/bin/python -m pip install --quiet uv
 	$(COMPILE) --extra book --extra test --output-file requirements.lock >/dev/null

@@ -63,8 +63,8 @@ def pytest_configure(config):
     if CACHE not in os.environ:
         config.drawn_pets = tempfile.mkdtemp(prefix="every-pixel-")
         os.environ[CACHE] = config.drawn_pets
-    # pytest-cov has read it by now. nbval would read it too and ask each notebook's kernel to
-    # measure: the book's run in its place (tools/book_run.py) cannot, a real one may hang.
+    # pytest-cov has read it by now. nbval would read it too, and slow each notebook's kernel down by
+    # measuring in it, although the unit tests cover seglib by themselves.
     config.option.cov_source = None
 
 
@@ -111,15 +111,10 @@ def load_tool():
     """A function that loads a script of tools/ as a module, anew at each call."""
 
     def load(name):
-        # The scripts import each other, as they can where one of them is run.
-        sys.path.insert(0, str(ROOT / "tools"))
-        try:
-            path = ROOT / "tools" / f"{name}.py"
-            spec = importlib.util.spec_from_file_location(f"tools_{name}", path)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        finally:
-            sys.path.pop(0)
+        path = ROOT / "tools" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"tools_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
         return module
 
     return load

