@@ -63,8 +63,8 @@ def pytest_configure(config):
     if CACHE not in os.environ:
         config.drawn_pets = tempfile.mkdtemp(prefix="every-pixel-")
         os.environ[CACHE] = config.drawn_pets
-    # pytest-cov has read it by now. nbval would read it too, and slow each notebook's kernel down by
-    # measuring in it, although the unit tests cover seglib by themselves.
+    # pytest-cov has read it by now. nbval would read it too and measure in each notebook's kernel,
+    # which slows it down; the unit tests cover seglib by themselves.
     config.option.cov_source = None
 
 

@@ -101,8 +101,9 @@ def test_what_is_printed_in_pieces_is_stored_as_one(notebooks):
 
     figure = nbformat.v4.new_output("display_data", {"text/plain": "a figure"})
     pieces = [printed("one\nt"), printed("wo\n"), printed("!", "stderr"), figure, printed("three")]
-    found = notebooks.joined(pieces)
-    texts = [output.get("text") for output in found]
+    notebook = a_notebook(notebooks, "print(1)")
+    notebook.cells[1].outputs = pieces
+    texts = [output.get("text") for output in notebooks.tidy(notebook).cells[1].outputs]
     assert texts == ["one\ntwo\n", "!", None, "three"]
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +102,8 @@ def run(path):
     code, said, seconds = measured([*command, "--output-dir", str(RAN), str(path)])
     if code:
         # What comes before is the traceback of nbconvert itself.
-        return seconds, COLOR.sub("", said).rpartition("CellExecutionError: ")[2].strip()
+        error = COLOR.sub("", said).rpartition("CellExecutionError: ")[2].strip()
+        return seconds, error or f"It ended with exit code {code}."
     if path.read_bytes() != before:
         return seconds, "The file was changed while it ran, so the outputs are not stored."
     unfinished = RAN / f"{path.name}.tmp"
@@ -114,40 +116,25 @@ def tidy(notebook):
     """Gives a notebook that was run the book's metadata and bootstrap cell, in place."""
     notebook.metadata = nbformat.from_dict(METADATA | {"everypixel": {"ran": code_hash(notebook)}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    join = CoalesceStreamsPreprocessor()  # of what a cell printed in pieces
     for cell in notebook.cells:
         for name in PASSING:
             cell.metadata.pop(name, None)
         if is_bootstrap(cell):
             cell.source = bootstrap_cell()
-        if "outputs" in cell:
-            cell.outputs = joined(cell.outputs)
+        join.preprocess_cell(cell, {}, 0)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = smaller(output.data["image/png"])
     return notebook
 
 
-def joined(outputs):
-    """Returns outputs with what was printed in several pieces as one."""
-    found = []
-    for output in outputs:
-        last = found[-1] if found else {}
-        if output.output_type == "stream" and last.get("name") == output.name:
-            last.text += output.text
-        else:
-            found.append(output)
-    return found
-
-
 def smaller(png):
     """Returns a picture (Base64) with the same pixels in as few bytes as Pillow can."""
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
         pixels = image.convert("RGBA")
-    if pixels.getextrema()[3] == (255, 255):
+    if pixels.getextrema()[3] == (255, 255):  # opaque
         pixels = pixels.convert("RGB")
-        if pixels.getcolors(256):
-            palette = pixels.quantize(256)
-            pixels = palette if palette.convert("RGB") == pixels else pixels
     small = io.BytesIO()
     pixels.save(small, format="PNG", optimize=True)
     small = base64.b64encode(small.getvalue()).decode()
