@@ -25,6 +25,12 @@ MORE_SCORES = {
     "boundary_iou": "Boundary IoU",
 }
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+# Linux's flags of the instructions that networks are computed with. bfloat16 is quicker than
+# float32 with the last three alone.
+INSTRUCTIONS = {
+    **{"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "NEON"},
+    **{"avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX BF16", "bf16": "Arm BF16"},
+}
 # Student's t: half the width of a 95% interval in standard errors, by the number of seeds.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 MARKED = re.compile(
@@ -454,7 +460,9 @@ def _measured_on(measurement: dict) -> str:
 
 def _machine(device: dict) -> list[str]:
     cores = f"{device['cores']} core{'s' if device['cores'] > 1 else ''}"
-    return [f"{device['cpu']} ({cores})", *device["gpu"]]
+    # Older records do not say which instructions there were.
+    about = "; ".join([cores, *filter(None, [", ".join(device.get("instructions", []))])])
+    return [f"{device['cpu']} ({about})", *device["gpu"]]
 
 
 def _short(commit: str) -> str:
@@ -517,11 +525,26 @@ def device() -> dict[str, object]:
     """Returns the processor, the number of its cores that this process may use, and the GPUs.
 
     Returns:
-        A dict with `cpu`, `cores` and `gpu` (a list of names, empty without an NVIDIA driver).
+        A dict with `cpu`, `cores`, `instructions` (those that decide how fast a network is, above
+        all in bfloat16; empty where the system does not list them) and `gpu` (a list of names,
+        empty without an NVIDIA driver).
     """
     usable = getattr(os, "sched_getaffinity", None)
     cores = len(usable(0)) if usable else os.cpu_count()
-    return {"cpu": _cpu_name(), "cores": cores, "gpu": _gpu_names()}
+    cpu = {"cpu": _cpu_name(), "cores": cores, "instructions": instructions()}
+    return cpu | {"gpu": _gpu_names()}
+
+
+def instructions(cpuinfo: str | os.PathLike = "/proc/cpuinfo") -> list[str]:
+    """Returns the names of the processor's instruction sets for vectors and matrices.
+
+    Args:
+        cpuinfo: the file in which Linux lists a processor's flags.
+    """
+    file = pathlib.Path(cpuinfo)
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", text, flags=re.MULTILINE)
+    return [name for flag, name in INSTRUCTIONS.items() if flags and flag in flags[1].split()]
 
 
 def commit(directory: str | os.PathLike | None = None) -> str:

@@ -171,6 +171,10 @@ def test_a_table_always_says_on_which_pictures_and_on_what_machine():
         assert part in text
     pinned = result(run()) | {"device": {"cpu": "A processor", "cores": 1, "gpu": []}}
     assert "A processor (1 core)," in results.markdown_table(pinned)
+    pinned["device"]["instructions"] = []  # none that Linux knows
+    assert "A processor (1 core)," in results.markdown_table(pinned)
+    pinned["device"]["instructions"] = ["AVX2", "AVX-512"]
+    assert "A processor (1 core; AVX2, AVX-512)," in results.markdown_table(pinned)
 
 
 def mistake(recipe, seed, mean_iou, harms="model", **changes):
@@ -413,6 +417,25 @@ def test_the_device_is_described_in_plain_json():
     described = results.device()
     assert json.loads(json.dumps(described)) == described
     assert described["cpu"] and described["cores"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("flags\t\t: fpu sse4_2 avx avx2 fma", ["AVX2"]),
+        ("flags\t\t: avx2 avx512f avx512_bf16", ["AVX2", "AVX-512", "AVX-512 BF16"]),
+        ("flags\t\t: avx512_bf16 avx2 avx512f amx_bf16 amx_tile", None),
+        ("Features\t: fp asimd i8mm bf16", ["NEON", "Arm BF16"]),
+        ("flags\t\t: fpu sse2", []),
+        ("bogomips\t: avx2", []),
+    ],
+)
+def test_the_instruction_sets_are_read_from_cpuinfo(tmp_path, line, names):
+    names = ["AVX2", "AVX-512", "AVX-512 BF16", "AMX BF16"] if names is None else names
+    processor = f"processor\t: 0\nvendor_id\t: X\n{line}\nmodel name\t: Y\n\n"
+    (tmp_path / "cpuinfo").write_text(2 * processor)
+    assert results.instructions(tmp_path / "cpuinfo") == names
+    assert results.instructions(tmp_path / "none") == []  # no Linux
 
 
 def test_a_commit_is_unknown_outside_of_a_repository(tmp_path):

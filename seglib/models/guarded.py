@@ -141,8 +141,9 @@ def memory_advice():
             raise
         raise MemoryError(
             f"Memory ran out ({first_line(error)}). Lower batch_size first, then image_size: half "
-            "the side takes a quarter of the memory. A frozen backbone and mixed_bfloat16 help, "
-            "too. Very large pictures are predicted by seglib.inference.predict_windows."
+            "the side takes a quarter of the memory. A frozen backbone helps, too, and on a GPU "
+            "or a processor with AVX-512 BF16 or AMX mixed_bfloat16 (it is slow on others). Very "
+            "large pictures are predicted by seglib.inference.predict_windows."
         ) from error
 
 

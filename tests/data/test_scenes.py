@@ -26,7 +26,7 @@ def data_dir(tmp_path_factory):
 def single_pets(tmp_path_factory):
     """Drawn pets, usually one a picture, in place of the real ones."""
     return sample.prepare(
-        train=24, test=10, size=64, seed=9, cache_dir=tmp_path_factory.mktemp("pets")
+        train=12, test=6, size=64, seed=9, cache_dir=tmp_path_factory.mktemp("pets")
     )
 
 

@@ -441,8 +441,7 @@ def test_labels_that_are_no_class_and_nan_logits_make_it_nan(kind, per_image, ra
 
 
 @all_losses
-@pytest.mark.parametrize("per_image", [True, False])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("per_image, weighted", [(True, False), (False, True)])
 def test_compiled_it_is_the_same(kind, per_image, weighted, random_pair, value_and_gradient):
     labels, logits = random_pair(7, num_classes=2, ignored=0.1)
     weights = np.random.default_rng(0).random(labels.shape).astype("float32") if weighted else None

@@ -368,7 +368,7 @@ def test_in_compile_and_evaluate(jit_compile):
         AverageSurfaceDistance(3),
     ]
     model.compile(loss=CrossEntropy(), metrics=metrics, jit_compile=jit_compile)
-    found = model.evaluate(one_hot(prediction, 3), truth, batch_size=4, verbose=0, return_dict=True)
+    found = model.evaluate(one_hot(prediction, 3), truth, batch_size=3, verbose=0, return_dict=True)
     for metric in metrics:
         alone = type(metric).from_config(metric.get_config())
         expected = value(alone, (truth, one_hot(prediction, 3)))

@@ -124,7 +124,7 @@ def check_weights_file(model, folder):
         np.testing.assert_array_equal(to_numpy(variable), value)
 
 
-@pytest.mark.parametrize("name, decoder", pairs())
+@pytest.mark.parametrize("name, decoder", list(pairs()))
 def test_a_training_step_and_saving(name, decoder, build, tmp_path):
     model = build(name, decoder)
     assert model.output_shape == (None, HEIGHT, WIDTH, 3)

@@ -78,7 +78,9 @@ def network(tmp_path_factory):
 
 
 @pytest.mark.skipif(ON_JAX, reason="XLA takes minutes for these; test_backbone.py has MobileNetV2")
-@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", ["resnet50", pytest.param("efficientnet_b0", marks=pytest.mark.rare)]
+)
 def test_at_stride_32_the_features_are_those_of_keras_applications(name, network, monkeypatch):
     ours, theirs, path = network(name)
     if name == "efficientnet_b0":

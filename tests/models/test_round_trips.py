@@ -43,7 +43,7 @@ def models_and_copies(tmp_path_factory):
 
 @given(
     name=st.sampled_from(sorted(MODELS)),
-    size=st.tuples(st.integers(1, 97), st.integers(1, 97)),
+    size=st.tuples(st.integers(1, 65), st.integers(1, 65)),
     batch=st.integers(1, 3),
     chosen=st.integers(0, 2),
     seed=st.integers(0, 2**32 - 1),

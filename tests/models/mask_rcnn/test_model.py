@@ -156,6 +156,7 @@ def test_evaluation_is_the_same_each_time_and_changes_nothing():
             np.testing.assert_array_equal(to_numpy(variable), value)
 
 
+@pytest.mark.rare
 def test_it_learns_rectangles():
     images, targets = rectangles(batch=8)
     model = tiny(
@@ -320,7 +321,8 @@ def test_saving_and_loading(trained, tmp_path):
     trained.save_weights(tmp_path / "model.weights.h5")
     other = tiny()
     other.load_weights(tmp_path / "model.weights.h5")
-    same(other.detect(image), expected)
+    for a, b in zip(other.variables, trained.variables, strict=True):
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
 
 
 OTHER = {"tensorflow": "jax", "jax": "tensorflow"}
