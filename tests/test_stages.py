@@ -65,11 +65,16 @@ def test_the_stages_of_a_prediction_are_the_model(stages, data, build):
     staged, whole = stages.prediction(model, data[0])
     names, labels = outcome(staged())
     assert names == ["backbone", "decoder", "head and upsampling", "to NumPy", "arg-max"]
-    np.testing.assert_array_equal(labels, whole())
     backbone, decoder, head = stages.parts(model, training=False)
     logits = head(decoder(backbone(data[0]))).numpy()
     assert logits.std() > 1e-3
     np.testing.assert_allclose(logits, model(data[0], training=False), rtol=1e-4, atol=1e-4)
+    # Graphs of parts and a whole graph may round in other ways, which can turn an arg-max where
+    # the two largest logits are as near to each other as the logits above are held to be.
+    second, first = np.sort(logits, axis=-1)[..., -2:].transpose(3, 0, 1, 2)
+    clear = first - second > 2 * (1e-4 + 1e-4 * np.abs(first))
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(labels[clear], whole()[clear])
 
 
 @pytest.mark.parametrize(

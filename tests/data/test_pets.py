@@ -55,7 +55,7 @@ def test_validation_is_the_end_of_train_and_never_test(data_dir, fraction, count
 
 
 @pytest.mark.parametrize(
-    "split, shuffled", [("train", True), ("trainval", True), ("validation", False), ("test", False)]
+    "split, shuffled", [("trainval", True), ("validation", False), ("test", False)]
 )
 def test_what_is_trained_on_is_shuffled(data_dir, split, shuffled):
     def epoch(**kwargs):

@@ -169,8 +169,7 @@ def test_the_published_fcn8_part_by_part(no_random_numbers):
     assert backbone.parameters + decoder.parameters + head.parameters == 134_489_759
 
 
-@pytest.mark.parametrize("build", [fcn8, unet])
-@pytest.mark.parametrize("weights", [None, "file"])
+@pytest.mark.parametrize("build, weights", [(fcn8, None), (unet, "file")])
 def test_the_parts_sum_up_to_the_model(build, weights, tmp_path):
     if weights == "file":  # then the backbone is called in inference mode, inside another layer
         weights = tmp_path / "network.weights.h5"
