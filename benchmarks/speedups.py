@@ -22,7 +22,6 @@ from seglib.data import pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import deeplab_v3_plus, fcn8, unet
-from seglib.models.folding import convolve
 
 NUM_CLASSES = 3
 PHOTOGRAPH = (375, 500)  # the usual size of the Pets' photographs
@@ -151,45 +150,6 @@ def switches(build, data, training, predicting):
         compiled = call(build, data, jit_compile=True)
         yield "mixed_bfloat16", work, ("float32", plain), ("bfloat16", half)
         yield "jit_compile", work, ("operation by operation", plain), ("XLA", compiled)
-
-
-def of_batch_norm():
-    """A convolution and its BatchNorm, layer after layer and as `seglib.models.folding` has it."""
-    x = tf.random.stateless_normal((8, 64, 64, 64), (0, 0))
-    convolution = keras.layers.Conv2D(64, 3, padding="same", use_bias=False)
-    norm = keras.layers.BatchNormalization()
-    norm.build(convolution(x).shape)
-
-    def apart(x, training):
-        return norm(convolution(x), training=training)
-
-    def together(x, training):
-        return convolve(convolution, norm, x, training)
-
-    def predicted(function):
-        return tf.function(lambda: function(x, False), autograph=False)
-
-    def gradient(function):
-        def call():
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_sum(function(x, True) * x)  # that of a square is about constant
-            return tape.gradient(loss, convolution.trainable_weights + norm.trainable_weights)
-
-        return tf.function(call, autograph=False)
-
-    work = "a convolution and its BatchNorm, 8 x 64 x 64 x 64"
-    yield (
-        "folded BatchNorm",
-        f"{work}, prediction",
-        ("apart", predicted(apart)),
-        ("folded", predicted(together)),
-    )
-    yield (
-        "fused BatchNorm",
-        f"{work}, gradients",
-        ("Keras's operations", gradient(apart)),
-        ("one kernel", gradient(together)),
-    )
 
 
 def of_loss():
@@ -329,7 +289,6 @@ def of_evaluation():
 GROUPS = (
     of_data,
     of_loss,
-    of_batch_norm,
     of_unet,
     of_frozen,
     of_fcn,

@@ -1,7 +1,6 @@
 """One piece of a computation as one kernel, where the backend would otherwise make many passes."""
 
 import functools
-import math
 
 import keras
 
@@ -66,43 +65,3 @@ def xla_works():
         except (tf.errors.OpError, NotImplementedError):
             return False
     return True
-
-
-def batch_norm(layer, x):
-    """Returns `layer(x, training=True)`, by TensorFlow's one kernel for it where that is possible.
-
-    Keras computes the mean, the variance and the result one after the other and in float32, each in
-    passes of its own over the map.
-
-    Args:
-        layer: a built `keras.layers.BatchNormalization`; its statistics follow the batch's.
-        x: feature map `[B, H, W, C]`.
-
-    Returns:
-        The normalized map, in the dtype of `x`.
-    """
-    special = layer.synchronized or getattr(layer, "renorm", False) or layer.axis not in (-1, 3)
-    # On a CPU the kernel wants whole vectors of channels, and is slow for other numbers of them.
-    special = special or x.shape[-1] % 16 or keras.backend.standardize_dtype(x.dtype) == "float64"
-    # Each call of it also takes a while, whatever the map's size.
-    special = special or (None not in x.shape[1:] and math.prod(x.shape[1:]) < 8192)
-    if keras.backend.backend() != "tensorflow" or special:
-        return layer(x, training=True)
-    import tensorflow as tf
-
-    ones, zeros = tf.ones(x.shape[-1]), tf.zeros(x.shape[-1])
-    result, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x,
-        scale=tf.cast(layer.gamma, "float32") if layer.scale else ones,
-        offset=tf.cast(layer.beta, "float32") if layer.center else zeros,
-        mean=tf.zeros(0),
-        variance=tf.zeros(0),
-        epsilon=layer.epsilon,
-        is_training=True,
-    )
-    count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), "float32")
-    variance *= (count - 1) / count  # the kernel divides by one less, Keras by the count
-    keep = layer.momentum
-    layer.moving_mean.assign(keep * layer.moving_mean + (1 - keep) * mean)
-    layer.moving_variance.assign(keep * layer.moving_variance + (1 - keep) * variance)
-    return result

@@ -171,6 +171,9 @@ def _mobilenet_v2(image, weights, alpha):
 def _efficientnet_b0(image, weights):
     # It scales pixels itself: less the mean, by the deviation, both stored with the weights.
     network = _load(keras.applications.EfficientNetB0, weights, input_tensor=image)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0  # it drops whole blocks, also of a backbone that does not train
     if weights not in (None, "imagenet"):
         # Those weights were trained with one more division, by the square root of the deviation.
         # Keras has a layer for it, but only with weights="imagenet" (tensorflow#49930).
@@ -227,3 +230,37 @@ def _load(build, weights, **kwargs):
             "network with the same alpha, without its top."
         ) from error
     return network
+
+
+def freeze_statistics(network):
+    """Lets a network's BatchNorm layers keep their statistics, scales and shifts in training.
+
+    A BatchNorm layer that is not trainable uses the statistics that it has stored.
+    """
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def unfreeze(network, first=None, *, train_statistics=False):
+    """Makes a backbone trainable, without its BatchNorm layers.
+
+    The convolutions can do what a BatchNorm's scale and shift do, and the gradients of these two
+    vectors are sums over the largest maps, about a fifth of a fine-tuning step.
+
+    Args:
+        network: the backbone.
+        first: name of the first layer that trains; those before it stay frozen. `None` trains all.
+        train_statistics: train the BatchNorm layers, too, and let their statistics follow the data.
+
+    Raises:
+        ValueError: if no layer has that name.
+    """
+    names = [layer.name for layer in network.layers]
+    if first is not None and first not in names:
+        raise ValueError(f"The backbone has no layer {first!r}. Its layers are {', '.join(names)}.")
+    network.trainable = True
+    for layer in network.layers[: names.index(first) if first else 0]:
+        layer.trainable = False
+    if not train_statistics:
+        freeze_statistics(network)

@@ -4,8 +4,6 @@ import math
 
 import keras
 
-from seglib.models.folding import convolve
-
 # As in the other decoders: Keras's default of 0.99 takes more steps than a short training has.
 MOMENTUM = 0.9
 
@@ -113,11 +111,12 @@ class ConvBlock(keras.layers.Layer):
         return (*shape[:3], self.filters)
 
     def call(self, x, training=None):
-        if self.separable and self.norm_between:
-            x = convolve(self.depthwise, self.between, x, training)
-        elif self.separable:
+        if self.separable:
             x = self.depthwise(x)
-        return self.relu(convolve(self.conv, self.normalize, x, training))  # (B, H, W, filters)
+        if self.separable and self.norm_between:
+            x = self.between(x, training=training)
+        x = self.conv(x)  # (B, H, W, filters)
+        return self.relu(self.normalize(x, training=training))
 
     def get_config(self):
         return super().get_config() | {

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import keras
 
-from seglib.models import folding
-
 PARTS = ("backbone", "decoder", "head")
 
 
@@ -180,8 +178,6 @@ def recorded_calls(model, input_shape=None):
     with contextlib.ExitStack() as stack:
         for kind in COUNTED:
             stack.enter_context(watched(kind, "call", calls))
-        # Convolutions that are computed together with a BatchNorm are not called themselves.
-        stack.enter_context(watched(folding, "folded", calls))
         Inference(model).symbolic_call(picture)
     return calls
 

@@ -5,7 +5,7 @@ from keras import ops
 
 from seglib.errors import check_num_classes
 from seglib.models.backbone import backbone as build_backbone
-from seglib.models.folding import folded_call
+from seglib.models.backbone import freeze_statistics, unfreeze
 from seglib.models.guarded import Guarded
 from seglib.models.upsample import Upsample
 
@@ -157,41 +157,13 @@ def check_strides(backbone):
             )
 
 
-class FoldedBackbone(keras.layers.Layer):
-    """Calls a backbone, with its BatchNorm layers computed in their convolutions.
-
-    Writing `backbone(x, training=False)` while a functional model is built would not keep the
-    statistics as they are: since Keras 3 the `training=True` of `fit` takes its place
-    (keras-team/keras#20285).
-
-    Args:
-        model: the backbone.
-        train_statistics: whether its statistics follow the data while the model around it trains.
-    """
-
-    def __init__(self, model, *, train_statistics, **kwargs):
-        super().__init__(**kwargs)
-        self.model = model
-        self.train_statistics = train_statistics
-        self.run = folded_call(model)
-
-    def build(self, shape):
-        """Does nothing: the model comes built."""
-
-    def compute_output_shape(self, shape):
-        return self.model.compute_output_shape(shape)
-
-    def call(self, x, training=None):
-        return self.run(x, bool(training and self.train_statistics))
-
-
 @keras.saving.register_keras_serializable("seglib")
 class SegmentationModel(Guarded, keras.Model):
     """A backbone, a decoder and a head as one trainable model.
 
-    The backbone always runs in inference mode: its BatchNorm layers keep the statistics they were
-    trained with, also while their weights are fine-tuned. A few hundred pictures in small batches
-    would ruin them.
+    The backbone's BatchNorm layers do not train: they keep the statistics of their pretraining,
+    also while the convolutions are fine-tuned. A few hundred pictures would ruin them.
+    So fine-tune with `unfreeze_backbone()`: `backbone.trainable = True` would let them train, too.
 
     Args:
         backbone: `keras.Model` from an image to `{"P1": …, "P5": …}`; see `seglib.models.backbone`.
@@ -224,7 +196,9 @@ class SegmentationModel(Guarded, keras.Model):
             )
         image = keras.Input(input_shape or backbone.input_shape[1:], name="image")
         padded = PadToMultiple(name="pad")(image)
-        features = FoldedBackbone(backbone, train_statistics=train_statistics)(padded)
+        if not train_statistics:
+            freeze_statistics(backbone)
+        features = backbone(padded)
         # A layer casts what it takes: under mixed precision the crop must not round the logits.
         logits = CropTo(name="crop", dtype="float32")([head(decoder(features)), image])
         super().__init__(image, logits, **kwargs)
@@ -250,17 +224,7 @@ class SegmentationModel(Guarded, keras.Model):
         Raises:
             ValueError: if no layer has that name.
         """
-        names = [layer.name for layer in self.backbone.layers]
-        if first is not None and first not in names:
-            raise ValueError(
-                f"The backbone has no layer {first!r}. Its layers are {', '.join(names)}."
-            )
-        self.backbone.trainable = True
-        start = 0 if first is None else names.index(first)
-        for position, layer in enumerate(self.backbone.layers):
-            norm = isinstance(layer, keras.layers.BatchNormalization)
-            if position < start or (norm and not self.train_statistics):
-                layer.trainable = False
+        unfreeze(self.backbone, first, train_statistics=self.train_statistics)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

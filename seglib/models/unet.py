@@ -3,7 +3,6 @@
 import keras
 
 from seglib.errors import check_num_classes
-from seglib.models.folding import convolve
 from seglib.models.segmentation_model import (
     Head,
     SegmentationModel,
@@ -68,10 +67,10 @@ class UNetDecoder(keras.layers.Layer):
     def call(self, features, training=None):
         x = features["P5"]  # (B, H/32, W/32, C5)
         for i, level in enumerate(LEVELS[1:]):
-            skip = convolve(self.narrow[i], self.narrow_norm[i], features[level], training)
+            skip = self.narrow_norm[i](self.narrow[i](features[level]), training=training)
             x = self.upsample(x)  # doubles H and W
             x = self.concat([x, self.relu(skip)])
-            x = self.relu(convolve(self.mix[i], self.norm[i], x, training))
+            x = self.relu(self.norm[i](self.mix[i](x), training=training))
         return self.drop(x, training=training)  # (B, H/2, W/2, filters[-1])
 
     def get_config(self):

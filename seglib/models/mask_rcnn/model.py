@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from seglib.models.backbone import backbone as build_backbone
-from seglib.models.folding import folded_call
+from seglib.models.backbone import freeze_statistics, unfreeze
 from seglib.models.fpn import FPN
 from seglib.models.guarded import Guarded
 from seglib.models.mask_rcnn import losses
@@ -80,7 +80,8 @@ class MaskRCNN(Guarded, keras.Model):
         self.train_statistics = config.weights is None
         frozen = config.freeze_backbone
         self.backbone.trainable = not (config.weights is not None if frozen is None else frozen)
-        self.run_backbone = folded_call(self.backbone)
+        if not self.train_statistics:
+            freeze_statistics(self.backbone)
         self.unfrozen_from = None if self.backbone.trainable is False else ""
         last = int(config.levels[-1][1:])
         self.fpn = FPN(
@@ -154,7 +155,7 @@ class MaskRCNN(Guarded, keras.Model):
     def features(self, images, training=False):
         """Returns the feature pyramid of pictures `[B, H, W, 3]`, `{"P2": [B, H/4, W/4, F], …}`."""
         images = ops.cast(images, self.compute_dtype)
-        levels = self.run_backbone(images, bool(training and self.train_statistics))
+        levels = self.backbone(images, training=training)
         levels = self.fpn(levels)
         return {level: levels[level] for level in self.config.levels}
 
@@ -360,17 +361,7 @@ class MaskRCNN(Guarded, keras.Model):
         Raises:
             ValueError: if no layer has that name.
         """
-        names = [layer.name for layer in self.backbone.layers]
-        if first and first not in names:
-            raise ValueError(
-                f"The backbone has no layer {first!r}. Its layers are {', '.join(names)}."
-            )
-        self.backbone.trainable = True
-        start = names.index(first) if first else 0
-        for position, layer in enumerate(self.backbone.layers):
-            norm = isinstance(layer, keras.layers.BatchNormalization)
-            if position < start or (norm and not self.train_statistics):
-                layer.trainable = False
+        unfreeze(self.backbone, first or None, train_statistics=self.train_statistics)
         self.unfrozen_from = first or ""
 
     def get_config(self):
