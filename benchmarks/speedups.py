@@ -78,15 +78,6 @@ def backbone_of(model):
     return keras.Model(model.input, dict(levels))
 
 
-def decoder_of(model):
-    """Returns the rest of a model: from the backbone's levels to logits."""
-    levels = {
-        name: keras.Input(level.shape[1:], name=name)
-        for name, level in model.backbone.output.items()
-    }
-    return keras.Model(levels, model.head(model.decoder(levels)))
-
-
 def prediction(build, data, *, policy="float32", jit_compile=False):
     """Returns a call that predicts one batch."""
     with dtype_policy(policy):
@@ -260,7 +251,7 @@ def of_frozen():
         "frozen features computed once",
         "U-Net, MobileNetV2 frozen, training step, 8 x 128 px",
         ("in each step", step(build, (images, masks))),
-        ("once, then the decoder alone", step(lambda: decoder_of(build()), (features, masks))),
+        ("once, then the decoder alone", step(lambda: build().after_backbone(), (features, masks))),
     )
 
 

@@ -26,10 +26,14 @@ MORE_SCORES = {
 }
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 # Linux's flags of the instructions that networks are computed with. bfloat16 is quicker than
-# float32 with the last three alone.
+# float32 only with the last three.
 INSTRUCTIONS = {
-    **{"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "NEON"},
-    **{"avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX BF16", "bf16": "Arm BF16"},
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "asimd": "NEON",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_bf16": "AMX BF16",
+    "bf16": "Arm BF16",
 }
 # Student's t: half the width of a 95% interval in standard errors, by the number of seeds.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -451,17 +455,21 @@ def provenance(result: dict) -> str:
 def _measured_on(measurement: dict) -> str:
     """Says on which machines, with which versions and code the runs of a measurement were made."""
     runs = [run if "commit" in run else measurement for run in measurement["runs"]]
-    parts = [text for run in runs for text in _machine(run["device"])]
+    parts = [text for run in runs for text in machine(run["device"])]
     parts += [f"{name} {version}" for run in runs for name, version in run["versions"].items()]
     commits = dict.fromkeys(_short(run["commit"]) for run in runs)
     plural = "s" if len(commits) > 1 else ""
     return f"Measured on {', '.join(dict.fromkeys(parts))}, at commit{plural} {', '.join(commits)}."
 
 
-def _machine(device: dict) -> list[str]:
+def machine(device: dict) -> list[str]:
+    """Returns the names of the processor, with cores and instruction sets, and of the GPUs.
+
+    Args:
+        device: as `device` returns it; older records lack the instruction sets.
+    """
     cores = f"{device['cores']} core{'s' if device['cores'] > 1 else ''}"
-    # Older records do not say which instructions there were.
-    about = "; ".join([cores, *filter(None, [", ".join(device.get("instructions", []))])])
+    about = ", ".join([cores, *device.get("instructions", [])])
     return [f"{device['cpu']} ({about})", *device["gpu"]]
 
 

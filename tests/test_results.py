@@ -174,7 +174,7 @@ def test_a_table_always_says_on_which_pictures_and_on_what_machine():
     pinned["device"]["instructions"] = []  # none that Linux knows
     assert "A processor (1 core)," in results.markdown_table(pinned)
     pinned["device"]["instructions"] = ["AVX2", "AVX-512"]
-    assert "A processor (1 core; AVX2, AVX-512)," in results.markdown_table(pinned)
+    assert "A processor (1 core, AVX2, AVX-512)," in results.markdown_table(pinned)
 
 
 def mistake(recipe, seed, mean_iou, harms="model", **changes):

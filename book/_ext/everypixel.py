@@ -56,12 +56,12 @@ class Environment(SphinxDirective):
     def run(self):
         self.env.note_reread()  # the time and the commit are new at each build
         now = datetime.datetime.now(datetime.UTC)
-        machine = results.device()
+        processor, *gpus = results.machine(results.device())
         rows = {
             "Built": f"{now:%Y-%m-%d %H:%M} UTC",
             "Commit": f"`{results.commit(ROOT)}`",
-            "Processor": f"{machine['cpu']}, {machine['cores']} cores",
-            "GPU": ", ".join(machine["gpu"]) or "none",
+            "Processor": processor,
+            "GPU": ", ".join(gpus) or "none",
             "Python": results.versions(())["python"],
             "seglib": __version__,
             **results.versions(SHOWN),
@@ -95,10 +95,8 @@ class Chapters(SphinxDirective):
 
 def described(took: dict) -> str:
     """Returns a sentence on the machine and the versions that a chapter was run with."""
-    device = took["device"]
     versions = [f"{name} {version}" for name, version in took["versions"].items()]
-    named = [f"{device['cpu']} ({device['cores']} cores)", *device["gpu"], *versions]
-    return f"Run on {', '.join(named)}."
+    return f"Run on {', '.join([*results.machine(took['device']), *versions])}."
 
 
 class Repository(SphinxDirective):

@@ -226,6 +226,30 @@ class SegmentationModel(Guarded, keras.Model):
         """
         unfreeze(self.backbone, first, train_statistics=self.train_statistics)
 
+    def after_backbone(self, levels=None):
+        """Returns decoder and head as a model of their own, which shares their weights.
+
+        A frozen backbone makes the same maps of a picture in every epoch. Stored once, they are
+        what this model trains on.
+
+        Args:
+            levels: names of the levels that the decoder reads, such as `("P2", "P5")`; `None`
+                takes all.
+
+        Returns:
+            `keras.Model` from `{"P2": …, "P5": …}` to logits, for pictures whose height and width
+            are multiples of 32.
+
+        Example:
+            >>> maps = model.backbone(images)
+            >>> logits = model.after_backbone()(maps)
+        """
+        maps = {
+            name: keras.Input(self.backbone.output[name].shape[1:], name=name)
+            for name in levels or self.backbone.output
+        }
+        return keras.Model(maps, self.head(self.decoder(maps)))
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {

@@ -121,10 +121,12 @@ class MaskHead(keras.layers.Layer):
             kernel_initializer="he_normal",
             name="enlarge",
         )
-        # Masks begin undecided: the usual kernel would begin with a loss twice as large.
-        small = keras.initializers.RandomNormal(stddev=0.001)
         self.classify = keras.layers.Conv2D(
-            num_classes, 1, dtype="float32", kernel_initializer=small, name="classify"
+            num_classes,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype="float32",
+            name="classify",
         )
 
     def build(self, shape):
@@ -238,7 +240,13 @@ class SemanticHead(keras.layers.Layer):
         self.strides = dict(strides)
         self.filters = filters
         self.fuse = PanopticFusion(self.strides, next(iter(self.strides)), filters=filters)
-        self.classify = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="classify")
+        self.classify = keras.layers.Conv2D(
+            num_classes,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype="float32",
+            name="classify",
+        )
 
     def build(self, shapes):
         shapes = {level: shapes[level] for level in self.strides}

@@ -22,6 +22,8 @@ to_numpy = keras.ops.convert_to_numpy
 
 TINY = {
     "image_size": (64, 64),
+    "backbone": "small",
+    "weights": None,
     "alpha": 0.25,
     "fpn_filters": 8,
     "rpn_filters": 8,
