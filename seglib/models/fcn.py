@@ -125,7 +125,7 @@ def fcn_decoder(
         options = {"kernel_initializer": "zeros", "dtype": "float32"}
         return keras.layers.Conv2D(num_classes, 1, name=name, **options)(x)
 
-    features = level_inputs(levels)
+    features = level_inputs(levels, ("P3", "P4", "P5"))
     x = dense(head_kernel, "fc6")(features["P5"])  # (B, H/32, W/32, head_width)
     x = keras.layers.Dropout(dropout, name="drop6")(x)
     x = dense(1, "fc7")(x)  # (B, H/32, W/32, head_width)

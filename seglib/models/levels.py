@@ -3,16 +3,20 @@
 import keras
 
 
-def level_inputs(levels):
+def level_inputs(levels, names=None):
     """Returns new inputs for a model that takes a backbone's levels.
 
     Args:
         levels: the backbone's output, `{"P1": [B, H/2, W/2, C1], …}`.
+        names: of the levels that the model takes; `None` stands for all.
 
     Returns:
         `{"P1": keras.Input, …}`.
     """
-    return {name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in levels.items()}
+    return {
+        name: keras.Input(levels[name].shape[1:], dtype=levels[name].dtype, name=name)
+        for name in names or levels
+    }
 
 
 def stride_of(backbone, decoder=None):
@@ -29,4 +33,4 @@ def stride_of(backbone, decoder=None):
     shapes = backbone.compute_output_shape((1, height, width, 3))
     if decoder is None:
         return height // shapes["P5"][1]
-    return height // decoder.compute_output_shape(shapes)[1]
+    return height // decoder.compute_output_shape({name: shapes[name] for name in decoder.input})[1]

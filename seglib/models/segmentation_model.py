@@ -148,7 +148,7 @@ class SegmentationModel(Guarded, keras.Model):
 
     Args:
         backbone: `keras.Model` from an image to `{"P1": …, "P5": …}`; see `seglib.models.backbone`.
-        decoder: `keras.Model` from these levels to one feature map.
+        decoder: `keras.Model` from these levels, or some of them, to one feature map.
         head: `keras.Model` from that feature map to logits; see `segmentation_head`.
         train_statistics: let the backbone's BatchNorm statistics follow the data after all, as
             a backbone that starts from random numbers needs.
@@ -181,8 +181,10 @@ class SegmentationModel(Guarded, keras.Model):
         padded = PadToMultiple(name="pad")(image)
         if not train_statistics:
             freeze_statistics(backbone)
+        levels = backbone(padded)
+        features = decoder({name: levels[name] for name in decoder.input})
         # A layer casts what it takes: under mixed precision the crop must not round the logits.
-        logits = CropTo(name="crop", dtype="float32")([head(decoder(backbone(padded))), image])
+        logits = CropTo(name="crop", dtype="float32")([head(features), image])
         super().__init__(image, logits, **kwargs)
         self.backbone = backbone
         self.decoder = decoder
