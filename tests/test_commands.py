@@ -81,6 +81,7 @@ def has(folder, *modules):
     return subprocess.run(command, cwd=folder.parent, capture_output=True).returncode == 0
 
 
+@pytest.mark.rare  # makes real environments; every other command of the CI makes one, too
 def test_an_environment_is_whole_or_made_anew(tmp_path):
     folder = tmp_path / "checkout"
     (folder / "seglib").mkdir(parents=True)

@@ -10,9 +10,9 @@ MOMENTUM = 0.9
 def small_backbone(*, alpha=1.0, input_shape=(None, None, 3)):
     """Builds five levels of two 3x3 convolutions each, the second with a residual connection.
 
-    MobileNetV2 needs its ImageNet weights: fifty thin layers that start from random numbers learn
-    little from a few hundred pictures. This network has ten wide ones. It is what the `sample`
-    profile trains on the drawn pets.
+    A network for phones needs its ImageNet weights: fifty thin layers that start from random
+    numbers learn little from a few hundred pictures. This one has ten wide layers, and is small
+    enough to be taken apart. It has no pretrained weights.
 
     Args:
         alpha: factor on the number of channels.

@@ -297,7 +297,8 @@ def test_a_cropped_scene_is_as_large_as_the_window(data_dir):
 # --- masks, boxes, sizes ------------------------------------------------------------------------
 
 
-@given(masks=hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 19))))
+# Each shape is compiled anew; the widths are whole bytes, one more, and one less.
+@given(masks=hnp.arrays(bool, st.sampled_from([(1, 1, 1), (2, 3, 8), (3, 9, 9), (1, 5, 15)])))
 def test_packed_masks_come_back(masks):
     packed = tf.constant(np.packbits(masks, axis=-1))
     np.testing.assert_array_equal(objects.unpack(packed, masks.shape[-1]), masks)

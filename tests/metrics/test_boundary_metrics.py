@@ -356,7 +356,8 @@ def test_saved_and_made_anew(cls, kwargs):
     assert np.isnan(float(to_numpy(metric.result())))
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# XLA compiles the four metrics for fifteen seconds.
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.rare)])
 def test_in_compile_and_evaluate(jit_compile):
     truth, prediction = blobs(1, (6, 16, 16)), blobs(2, (6, 16, 16))
     inputs = keras.Input((None, None, 3))

@@ -100,10 +100,9 @@ def test_at_stride_32_the_features_are_those_of_keras_applications(name, network
 
 
 @pytest.mark.skipif(ON_JAX, reason="loading is the same on every backend, and XLA takes longer")
-@pytest.mark.parametrize("output_stride", [8, 16])
-def test_the_same_file_loads_at_another_output_stride(output_stride, network):
+def test_the_same_file_loads_at_another_output_stride(network):
     ours, _, path = network("mobilenet_v2")
-    dilated = backbone("mobilenet_v2", weights=path, alpha=0.35, output_stride=output_stride)
+    dilated = backbone("mobilenet_v2", weights=path, alpha=0.35, output_stride=8)
     assert [x.name for x in dilated.layers] == [x.name for x in ours.layers]
     for a, b in zip(dilated.get_weights(), ours.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -60,11 +60,10 @@ def test_levels_and_their_channels(name, channels):
     assert shapes == [(64 >> n, 96 >> n, c) for n, c in enumerate(channels, start=1)]
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
-def test_the_imagenet_weights_at_another_output_stride(output_stride):
+def test_the_imagenet_weights_at_another_output_stride():
     strided = backbone(input_shape=(64, 64, 3))
-    dilated = backbone(output_stride=output_stride, input_shape=(64, 64, 3))
-    assert dilated.output["P5"].shape[1] == 64 // output_stride
+    dilated = backbone(output_stride=8, input_shape=(64, 64, 3))
+    assert dilated.output["P5"].shape[1] == 64 // 8
     for ours, theirs in zip(dilated.get_weights(), strided.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -41,6 +41,8 @@ def models_and_copies(tmp_path_factory):
     return made
 
 
+# Each model's own tests save and load it at one size; here are many sizes, each a new graph.
+@pytest.mark.rare
 @given(
     name=st.sampled_from(sorted(MODELS)),
     size=st.tuples(st.integers(1, 65), st.integers(1, 65)),
