@@ -18,7 +18,7 @@ from seglib.models.fcn import (
 )
 from seglib.models.fusion import fusion_decoder
 from seglib.models.guarded import load_model
-from seglib.models.levels import stride_of
+from seglib.models.levels import levels_for, stride_of
 from seglib.models.mask_rcnn import MaskRCNN, MaskRCNNConfig, mask_rcnn
 from seglib.models.pyramids import RATES, aspp, fpn, jpu
 from seglib.models.segmentation_model import SegmentationModel, segmentation_head
@@ -54,6 +54,7 @@ __all__ = [
     "fusion_decoder",
     "jpu",
     "layer_costs",
+    "levels_for",
     "load_model",
     "mask_rcnn",
     "segmentation_head",

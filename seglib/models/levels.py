@@ -19,6 +19,16 @@ def level_inputs(levels, names=None):
     }
 
 
+def levels_for(decoder, levels):
+    """Returns those of a backbone's levels that a decoder takes.
+
+    Args:
+        decoder: `keras.Model` from levels to a map.
+        levels: `{"P1": …, …, "P5": …}`, tensors or anything else.
+    """
+    return {name: levels[name] for name in decoder.input}
+
+
 def stride_of(backbone, decoder=None):
     """Measures how many pixels, along each side, a cell of a map stands for.
 
@@ -33,4 +43,4 @@ def stride_of(backbone, decoder=None):
     shapes = backbone.compute_output_shape((1, height, width, 3))
     if decoder is None:
         return height // shapes["P5"][1]
-    return height // decoder.compute_output_shape({name: shapes[name] for name in decoder.input})[1]
+    return height // decoder.compute_output_shape(levels_for(decoder, shapes))[1]

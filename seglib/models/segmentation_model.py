@@ -7,6 +7,7 @@ from seglib.errors import check_num_classes
 from seglib.models.backbone import backbone as build_backbone
 from seglib.models.backbone import freeze_statistics, unfreeze
 from seglib.models.guarded import Guarded
+from seglib.models.levels import levels_for
 from seglib.models.upsample import Upsample
 
 
@@ -181,8 +182,7 @@ class SegmentationModel(Guarded, keras.Model):
         padded = PadToMultiple(name="pad")(image)
         if not train_statistics:
             freeze_statistics(backbone)
-        levels = backbone(padded)
-        features = decoder({name: levels[name] for name in decoder.input})
+        features = decoder(levels_for(decoder, backbone(padded)))
         # A layer casts what it takes: under mixed precision the crop must not round the logits.
         logits = CropTo(name="crop", dtype="float32")([head(features), image])
         super().__init__(image, logits, **kwargs)

@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 
 from seglib.models import (
-    FCNDecoder,
-    Head,
-    SegmentationModel,
     cost,
     fcn8,
     layer_costs,
-    small_backbone,
     unet,
 )
 
@@ -202,7 +198,7 @@ def test_a_picture_is_padded_to_a_multiple_of_32():
 
 
 def test_nothing_is_left_behind():
-    model = SegmentationModel(small_backbone(alpha=0.25), FCNDecoder(3, head_width=8), Head(3))
+    model = fcn8(3, backbone="small", weights=None, alpha=0.25, head_width=8)
     before = {kind: kind.call for kind in (conv, keras.layers.Dense)}
     inherited = "call" not in vars(conv)
     cost(model, input_shape=(64, 64, 3))
