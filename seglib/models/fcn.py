@@ -308,7 +308,8 @@ def warm_start(model, coarser):
     )
     shapes = {
         name: [[tuple(weight.shape) for weight in part[name].weights] for part in (coarse, fine)]
-        for name in coarse.keys() & fine.keys()
+        for name in fine
+        if name in coarse
     }
     if not ("score" in coarse and coarse.keys() < fine.keys()):
         raise ValueError(

@@ -132,7 +132,8 @@ def test_separable_convolutions_layer_by_layer(resnet50):
 
 
 def test_fastfcns_upsampling_layer_by_layer(resnet50):
-    features = {level: keras.Input(x.shape[1:]) for level, x in resnet50.output.items()}
+    shapes = {level: (None, None, x.shape[-1]) for level, x in resnet50.output.items()}
+    features = {level: keras.Input(shape) for level, shape in shapes.items()}
     levels, strides = jpu(features, level_strides(32))
     narrow = sum(conv(3, width, 512) for width in (512, 1024, 2048))
     # one kernel a channel, BatchNorm, 1x1, BatchNorm

@@ -60,7 +60,8 @@ def part_of(model, name):
 
 def upsampling_layers(model):
     parts = (*model.decoder.layers, *model.head.layers)
-    return [layer for layer in parts if layer.name.startswith("upsample")]
+    names = ("upsample_P4", "upsample_P3", "upsample")
+    return [layer for layer in parts if layer.name in names]
 
 
 # --- the published nets -----------------------------------------------------------------------
