@@ -12,7 +12,7 @@ import numpy as np
 from timing import compare
 
 from seglib.losses import CrossEntropy
-from seglib.models import JPU, deeplab_v3_plus
+from seglib.models import deeplab_v3_plus, jpu
 
 SIZE, BATCH, NUM_CLASSES = 256, 4, 3
 ROUNDS = 5  # of seconds each
@@ -36,7 +36,10 @@ def models():
     variants = {
         "deeplab_v3_plus": {},
         "deeplab_v3_plus, whole convolutions": {"separable": False},
-        "deeplab_v3_plus, JPU to stride 8": {"output_stride": 32, "pyramid": JPU(256)},
+        "deeplab_v3_plus, JPU to stride 8": {
+            "output_stride": 32,
+            "pyramid": functools.partial(jpu, filters=256),
+        },
     }
     found = {
         name: deeplab_v3_plus(NUM_CLASSES, **variant, **OPTIONS)

@@ -21,7 +21,7 @@ from seglib import results
 from seglib.data import pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
-from seglib.models import deeplab_v3_plus, fcn8, unet
+from seglib.models import deeplab_v3_plus, fcn8, levels_for, unet
 
 NUM_CLASSES = 3
 PHOTOGRAPH = (375, 500)  # the usual size of the Pets' photographs
@@ -74,8 +74,7 @@ def step(build, data, *, policy="float32", jit_compile=False):
 
 def backbone_of(model):
     """Returns what is before a model's decoder: from pictures to the backbone's levels."""
-    levels = zip(sorted(model.backbone.output), model.decoder.input, strict=True)
-    return keras.Model(model.input, dict(levels))
+    return keras.Model(model.backbone.input, levels_for(model.decoder, model.backbone.output))
 
 
 def prediction(build, data, *, policy="float32", jit_compile=False):

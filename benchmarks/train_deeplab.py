@@ -1,6 +1,7 @@
 """Measures DeepLabV3+ of chapter 4 on the real pets and writes results/deeplabv3plus.json."""
 
 import dataclasses
+import functools
 
 import keras
 from training import Experiment, Recipe, Stage, main, weights
@@ -8,7 +9,7 @@ from training import Experiment, Recipe, Stage, main, weights
 from seglib.data import pets
 from seglib.inference import WindowedCRF, test_time_average
 from seglib.metrics import BoundaryF1, BoundaryIoU
-from seglib.models import JPU, deeplab_v3_plus
+from seglib.models import deeplab_v3_plus, jpu
 
 # As for the U-Net: the odds at which a pixel counts as border.
 BORDER_WEIGHTS = (1.0, 1.0, 1.6)
@@ -74,7 +75,7 @@ def build(recipe, size):
         backbone="mobilenet_v2",
         weights=weights(),
         output_stride=recipe.output_stride,
-        pyramid=JPU(recipe.jpu) if recipe.jpu else None,
+        pyramid=functools.partial(jpu, filters=recipe.jpu) if recipe.jpu else None,
         rates=recipe.rates,
         filters=recipe.filters,
         low_level=recipe.low_level,

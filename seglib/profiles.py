@@ -40,18 +40,17 @@ class Profile:
 
         return pets if self.real_data else sample
 
+    @property
     def decoder(self):
-        """Returns a new `seglib.models.UNetDecoder` of this profile's width, for one U-Net."""
-        from seglib.models import UNetDecoder
-
-        return UNetDecoder(self.decoder_filters, skip_filters=self.skip_filters)
+        """The options of `seglib.models.unet` that make a decoder of this profile's width."""
+        return {"filters": self.decoder_filters, "skip_filters": self.skip_filters}
 
 
 PROFILES = {
     "sample": Profile(
         name="sample",
         real_data=False,
-        decoder_filters=(80, 48, 32, 16),  # half of `UNetDecoder`'s: drawings are simpler
+        decoder_filters=(80, 48, 32, 16),  # half of `unet`'s: drawings are simpler
         skip_filters=(48, 32, 24, 12),
         image_size=128,
         epochs=5,
@@ -61,7 +60,7 @@ PROFILES = {
     "full": Profile(
         name="full",
         real_data=True,
-        decoder_filters=(160, 96, 64, 32),  # as `UNetDecoder` itself
+        decoder_filters=(160, 96, 64, 32),  # those of `unet` itself
         skip_filters=(96, 64, 48, 24),
         image_size=128,
         epochs=12,

@@ -263,8 +263,10 @@ def test_the_rebuilt_tutorial_is_the_network_that_chapter_2_compares_with(script
     decoder = [layer for layer in theirs.layers[start:] if layer.weights]
     for layer in encoder:
         theirs.get_layer(layer.name).set_weights(layer.get_weights())
-    pairs = zip(same.decoder.upsample, same.decoder.norm, strict=True)
-    ours_in_turn = [layer for pair in pairs for layer in pair] + [same.head.classify]
+    levels, parts = ("P4", "P3", "P2", "P1"), ("upsample", "norm")
+    names = [f"{level}_{part}" for level in levels for part in parts]
+    ours_in_turn = [same.decoder.get_layer(name) for name in names]
+    ours_in_turn.append(same.head.get_layer("classify"))
     for layer, source in zip(decoder, ours_in_turn, strict=True):
         layer.set_weights(source.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("float32")

@@ -1,66 +1,68 @@
 """Segmentation models: a backbone, a decoder and a head."""
 
-from seglib.models.aspp import ASPP
 from seglib.models.backbone import backbone
-from seglib.models.conv_block import AtrousConv2D, ConvBlock
+from seglib.models.convolution import AtrousConv2D, conv_norm_relu
 from seglib.models.cost import LayerCost, PartCost, cost, layer_costs
 from seglib.models.deeplab import deeplab_v3_plus
 from seglib.models.dilation import dilate
+from seglib.models.efficientnet_lite import efficientnet_lite
 from seglib.models.fcn import (
-    FCNDecoder,
-    LearnedUpsample,
+    bilinear_kernel,
     convert_classifier,
     fcn,
     fcn8,
     fcn16,
     fcn32,
+    fcn_decoder,
     warm_start,
 )
-from seglib.models.fpn import FPN
-from seglib.models.fusion import LowLevelFusion, PanopticFusion, PyramidFusion
-from seglib.models.fusion_decoder import FusionDecoder
+from seglib.models.fusion import fusion_decoder
 from seglib.models.guarded import load_model
-from seglib.models.jpu import JPU
+from seglib.models.levels import levels_for, stride_of
 from seglib.models.mask_rcnn import MaskRCNN, MaskRCNNConfig, mask_rcnn
-from seglib.models.segmentation_model import Head, SegmentationModel
+from seglib.models.pyramids import RATES, aspp, fpn, jpu
+from seglib.models.segmentation_model import SegmentationModel, segmentation_head
 from seglib.models.small_backbone import small_backbone
-from seglib.models.unet import TutorialDecoder, UNetDecoder, unet
+from seglib.models.unet import tutorial_decoder, unet, unet_decoder
 from seglib.models.unet_original import unet_original
+from seglib.models.upsample import Upsample
 
 __all__ = [
-    "ASPP",
     "AtrousConv2D",
-    "ConvBlock",
-    "FCNDecoder",
-    "FPN",
-    "FusionDecoder",
-    "Head",
-    "JPU",
     "LayerCost",
-    "LearnedUpsample",
-    "LowLevelFusion",
     "MaskRCNN",
     "MaskRCNNConfig",
-    "PanopticFusion",
     "PartCost",
-    "PyramidFusion",
+    "RATES",
     "SegmentationModel",
-    "TutorialDecoder",
-    "UNetDecoder",
+    "Upsample",
+    "aspp",
     "backbone",
+    "bilinear_kernel",
+    "conv_norm_relu",
     "convert_classifier",
     "cost",
     "deeplab_v3_plus",
     "dilate",
+    "efficientnet_lite",
     "fcn",
     "fcn16",
     "fcn32",
     "fcn8",
+    "fcn_decoder",
+    "fpn",
+    "fusion_decoder",
+    "jpu",
     "layer_costs",
-    "mask_rcnn",
+    "levels_for",
     "load_model",
+    "mask_rcnn",
+    "segmentation_head",
     "small_backbone",
+    "stride_of",
+    "tutorial_decoder",
     "unet",
+    "unet_decoder",
     "unet_original",
     "warm_start",
 ]

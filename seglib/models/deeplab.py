@@ -1,8 +1,15 @@
 """DeepLabV3+: a dilated backbone, pyramid pooling, and detail from an early level."""
 
-from seglib.models.aspp import ASPP, RATES
-from seglib.models.fusion_decoder import FusionDecoder
-from seglib.models.segmentation_model import Head, SegmentationModel, prepare_backbone
+import functools
+
+from seglib.models.fusion import fusion_decoder
+from seglib.models.levels import stride_of
+from seglib.models.pyramids import aspp
+from seglib.models.segmentation_model import (
+    SegmentationModel,
+    prepare_backbone,
+    segmentation_head,
+)
 
 
 def deeplab_v3_plus(
@@ -33,8 +40,8 @@ def deeplab_v3_plus(
             four times as costly. That of a backbone given as a `keras.Model` is its own.
         weights: `"imagenet"`, the path of a weights file, or `None`.
         alpha: width multiplier of MobileNetV2.
-        pyramid: layer between the backbone's levels and the rest; `JPU()`, with an output stride of
-            32, makes a map at stride 8 without dilation in the backbone (FastFCN).
+        pyramid: function that remakes the backbone's levels; `jpu`, with an output stride of 32,
+            makes a map at stride 8 without dilation in the backbone (FastFCN).
         filters: channels of the pyramid pooling and of the decoder's convolutions.
         rates: of the pyramid pooling. `None` takes (6, 12, 18) where its map has stride 16, twice
             that at 8 and half of it at 32.
@@ -53,8 +60,7 @@ def deeplab_v3_plus(
 
     Returns:
         `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
-        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` (`FusionDecoder`) and
-        `head`.
+        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` and `head`.
 
     Raises:
         ValueError: for an unknown name, level or output stride.
@@ -76,32 +82,25 @@ def deeplab_v3_plus(
         freeze=freeze_backbone,
         output_stride=output_stride,
     )
-    output_stride = measure_stride(backbone)
-    if rates is None:
-        rates = RATES[pyramid.strides["P5"] if pyramid else output_stride]
-    decoder = FusionDecoder(
+    decoder = fusion_decoder(
+        backbone.output,
         "deeplabv3plus" if low_level else None,
         pyramid=pyramid,
-        context=ASPP(filters, rates=rates, separable=separable, dropout=dropout, name="aspp"),
+        context=functools.partial(
+            aspp, filters=filters, rates=rates, separable=separable, dropout=dropout
+        ),
         low_level=low_level,
         low_level_filters=low_level_filters,
         num_convs=num_convs,
-        num_filters=filters,
+        filters=filters,
         separable=separable,
-        output_stride=output_stride,
-        name="decoder",
+        output_stride=stride_of(backbone),
     )
     return SegmentationModel(
         backbone,
         decoder,
-        Head(num_classes, upsampling=decoder.stride, name="head"),
+        segmentation_head(decoder.output, num_classes, upsampling=stride_of(backbone, decoder)),
         train_statistics=weights is None,
         input_shape=input_shape,
         name="deeplab_v3_plus" if low_level else "deeplab_v3",
     )
-
-
-def measure_stride(backbone):
-    """Returns the stride of a backbone's P5."""
-    height, width = (size or 64 for size in backbone.input_shape[1:3])
-    return height // backbone.compute_output_shape((1, height, width, 3))["P5"][1]

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from seglib.errors import check_num_classes
+from seglib.models.levels import level_inputs
 from seglib.models.segmentation_model import SegmentationModel, check_strides, prepare_backbone
 from seglib.models.upsample import Upsample
 
@@ -13,6 +14,7 @@ SKIPS = {32: (), 16: ("P4",), 8: ("P4", "P3")}  # by the stride of the scores
 VGG16_SKIP_SCALES = (0.01, 0.0001)
 
 
+@keras.saving.register_keras_serializable("seglib")
 def bilinear_kernel(shape, dtype=None):
     """Returns the kernel that makes a transposed convolution enlarge each channel bilinearly.
 
@@ -29,47 +31,59 @@ def bilinear_kernel(shape, dtype=None):
     return ops.cast(kernel, dtype or keras.config.floatx())
 
 
-@keras.saving.register_keras_serializable("seglib")
-class LearnedUpsample(Upsample):
-    """Enlarges a map by a transposed convolution that is bilinear until it has learned better.
+def upsample(x, factor, upsampling, *, name):
+    """Enlarges scores, in float32.
 
-    The map is padded by repeating its edge and cut again afterwards. So the new pixels lie where
-    those of `Upsample` lie, and before any training they have the same values, at the frame too.
+    `"learned"` is a transposed convolution that is bilinear until it has learned better. The map is
+    padded by repeating its edge and cut again afterward. So the new pixels lie where those of
+    `"fixed"` lie, and before any training they have the same values, at the frame too.
 
     Args:
+        x: map `[B, H, W, C]`.
         factor: whole number, how many times larger height and width become.
+        upsampling: `"fixed"` (bilinear) or `"learned"`.
+        name: of the layer.
 
-    Shape:
-        `[B, H, W, C]` to `[B, factor * H, factor * W, C]`.
+    Returns:
+        Map `[B, factor * H, factor * W, C]`.
+
+    Raises:
+        ValueError: for another upsampling.
 
     Reference:
         Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
         2015, section 3.3.
     """
-
-    def build(self, shape):
-        self.transpose = keras.layers.Conv2DTranspose(
-            shape[-1],
-            2 * self.factor - self.factor % 2,
-            strides=self.factor,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=bilinear_kernel,
-            dtype=self.dtype_policy,
-            name="transpose",
-        )
-        self.transpose.build(shape)
-
-    def call(self, x):
-        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")  # repeats the edge
-        x = self.transpose(x)  # (B, factor (H + 2), factor (W + 2), C)
-        cut = slice(self.factor, -self.factor)
-        return x[:, cut, cut]
+    if upsampling == "fixed":
+        return Upsample(factor, dtype="float32", name=name)(x)
+    if upsampling != "learned":
+        raise ValueError(f"upsampling is {upsampling!r}, expected 'fixed' or 'learned'.")
+    x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")  # repeats the edge
+    x = keras.layers.Conv2DTranspose(
+        x.shape[-1],
+        2 * factor - factor % 2,
+        strides=factor,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=bilinear_kernel,
+        dtype="float32",
+        name=name,
+    )(x)  # (B, factor (H + 2), factor (W + 2), C)
+    return keras.layers.Cropping2D(factor, dtype="float32", name=f"{name}_crop")(x)
 
 
-@keras.saving.register_keras_serializable("seglib")
-class FCNDecoder(keras.layers.Layer):
-    """Scores each cell of the coarsest map, then corrects the scores at finer and finer ones.
+def fcn_decoder(
+    levels,
+    num_classes,
+    *,
+    stride=8,
+    head_width=256,
+    head_kernel=7,
+    dropout=0.5,
+    upsampling="fixed",
+    skip_scales=(1.0, 1.0),
+):
+    """Builds a decoder that scores each cell of the coarsest map, then corrects at finer ones.
 
     The classifier's dense layers become convolutions: `fc6`, as large as the map that the first of
     them looked at, and `fc7`, 1x1. `score`, 1x1 and linear, gives each class a number. Each skip
@@ -79,18 +93,18 @@ class FCNDecoder(keras.layers.Layer):
     learned something. They are linear; a ReLU would take away every negative score.
 
     Args:
+        levels: the backbone's output, `{"P3": [B, H/8, W/8, …], "P4": …, "P5": …}`.
         num_classes: number of classes `C`.
         stride: of the scores: 32, 16 (one skip, from P4) or 8 (two, from P4 and P3).
         head_width: channels of `fc6` and `fc7`; 4096 as published.
         head_kernel: size of `fc6`; 7 as published.
         dropout: share of the channels dropped after `fc6` and `fc7`.
-        upsampling: `"fixed"` (bilinear) or `"learned"` (`LearnedUpsample`).
+        upsampling: `"fixed"` (bilinear) or `"learned"`; see `upsample`.
         skip_scales: factors on P4 and P3. Where their values are much larger than those that
             `score` sees, scaling them down lets all three learn at one rate.
 
-    Shape:
-        `{"P3": [B, H/8, W/8, …], "P4": …, "P5": [B, H/32, W/32, …]}` to scores
-        `[B, H/stride, W/stride, C]`, float32.
+    Returns:
+        `keras.Model` from the levels to scores `[B, H/stride, W/stride, C]`, float32.
 
     Raises:
         ValueError: for another stride or upsampling.
@@ -99,101 +113,30 @@ class FCNDecoder(keras.layers.Layer):
         Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
         2015, figure 3; the scales are those of the authors' `voc-fcn8s-atonce`.
     """
+    check_num_classes(num_classes)
+    if stride not in SKIPS:
+        raise ValueError(f"stride is {stride}, expected 8, 16 or 32.")
 
-    def __init__(
-        self,
-        num_classes,
-        *,
-        stride=8,
-        head_width=256,
-        head_kernel=7,
-        dropout=0.5,
-        upsampling="fixed",
-        skip_scales=(1.0, 1.0),
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        check_num_classes(num_classes)
-        if stride not in SKIPS:
-            raise ValueError(f"stride is {stride}, expected 8, 16 or 32.")
-        self.num_classes = num_classes
-        self.stride = stride
-        self.head_width = head_width
-        self.head_kernel = head_kernel
-        self.dropout = dropout
-        self.upsampling = upsampling
-        self.skip_scales = tuple(skip_scales)
-        self.fc6 = self.dense(head_kernel, "fc6")
-        self.fc7 = self.dense(1, "fc7")
-        self.drop = keras.layers.Dropout(dropout)
-        self.score = self.scores("score")
-        self.skips = [self.scores(f"score_{level.lower()}") for level in SKIPS[stride]]
-        self.upsample = [upsample(2, upsampling) for _ in SKIPS[stride]]
+    def dense(size, name):
+        options = {"padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
+        return keras.layers.Conv2D(head_width, size, name=name, **options)
 
-    def dense(self, size, name):
-        return keras.layers.Conv2D(
-            self.head_width,
-            size,
-            padding="same",
-            activation="relu",
-            kernel_initializer="he_normal",
-            name=name,
-        )
+    def scores_of(x, name):
+        options = {"kernel_initializer": "zeros", "dtype": "float32"}
+        return keras.layers.Conv2D(num_classes, 1, name=name, **options)(x)
 
-    def scores(self, name):
-        return keras.layers.Conv2D(
-            self.num_classes, 1, kernel_initializer="zeros", dtype="float32", name=name
-        )
-
-    def build(self, shapes):
-        head = (*shapes["P5"][:3], self.head_width)
-        self.fc6.build(shapes["P5"])
-        self.fc7.build(head)
-        self.score.build(head)
-        scores = self.score.compute_output_shape(head)
-        for level, skip, upsample in zip(
-            SKIPS[self.stride], self.skips, self.upsample, strict=True
-        ):
-            skip.build(shapes[level])
-            upsample.build(scores)
-
-    def compute_output_shape(self, shapes):
-        return (*shapes[f"P{self.stride.bit_length() - 1}"][:3], self.num_classes)
-
-    def classify(self, x, training=None):
-        """Returns what the classifier's two dense layers say of each cell of P5."""
-        x = self.drop(self.fc6(x), training=training)  # (B, H/32, W/32, head_width)
-        return self.drop(self.fc7(x), training=training)  # (B, H/32, W/32, head_width)
-
-    def call(self, features, training=None):
-        scores = self.score(self.classify(features["P5"], training))  # (B, H/32, W/32, C)
-        for i, level in enumerate(SKIPS[self.stride]):
-            scores = self.upsample[i](scores)  # doubles H and W
-            scores = scores + self.skips[i](self.skip_scales[i] * features[level])
-        return scores  # (B, H/stride, W/stride, C)
-
-    def get_config(self):
-        return super().get_config() | {
-            "num_classes": self.num_classes,
-            "stride": self.stride,
-            "head_width": self.head_width,
-            "head_kernel": self.head_kernel,
-            "dropout": self.dropout,
-            "upsampling": self.upsampling,
-            "skip_scales": self.skip_scales,
-        }
-
-
-def upsample(factor, upsampling, **kwargs):
-    """Returns the layer that `upsampling` names; scores stay in float32.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    layers = {"fixed": Upsample, "learned": LearnedUpsample}
-    if upsampling not in layers:
-        raise ValueError(f"upsampling is {upsampling!r}, expected 'fixed' or 'learned'.")
-    return layers[upsampling](factor, dtype="float32", **kwargs)
+    features = level_inputs(levels, ("P3", "P4", "P5"))
+    x = dense(head_kernel, "fc6")(features["P5"])  # (B, H/32, W/32, head_width)
+    x = keras.layers.Dropout(dropout, name="drop6")(x)
+    x = dense(1, "fc7")(x)  # (B, H/32, W/32, head_width)
+    x = keras.layers.Dropout(dropout, name="drop7")(x)
+    scores = scores_of(x, "score")  # (B, H/32, W/32, C)
+    for level, scale in zip(SKIPS[stride], skip_scales, strict=False):
+        scores = upsample(scores, 2, upsampling, name=f"upsample_{level}")  # doubles H and W
+        scaled = keras.layers.Rescaling(scale, name=f"scale_{level}")(features[level])
+        skip = scores_of(scaled, f"score_{level}")
+        scores = keras.layers.Add(name=f"add_{level}", dtype="float32")([scores, skip])
+    return keras.Model(features, scores, name="decoder")  # (B, H/stride, W/stride, C)
 
 
 def fcn(
@@ -238,8 +181,8 @@ def fcn(
 
     Returns:
         `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
-        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` (`FCNDecoder`) and `head`
-        (the last upsampling).
+        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` and `head` (the last
+        upsampling).
 
     Raises:
         ValueError: for an unknown name, another stride or a backbone of other strides.
@@ -259,7 +202,8 @@ def fcn(
         backbone, weights=weights, alpha=alpha, input_shape=input_shape, freeze=freeze_backbone
     )
     check_strides(backbone)
-    decoder = FCNDecoder(
+    decoder = fcn_decoder(
+        backbone.output,
         num_classes,
         stride=stride,
         head_width=head_width,
@@ -267,12 +211,13 @@ def fcn(
         dropout=dropout,
         upsampling=upsampling,
         skip_scales=skip_scales,
-        name="decoder",
     )
+    scores = keras.Input(decoder.output.shape[1:], name="scores")
+    logits = upsample(scores, stride, upsampling, name="upsample")  # (B, H, W, C)
     return SegmentationModel(
         backbone,
         decoder,
-        upsample(stride, upsampling, name="head"),
+        keras.Model(scores, logits, name="head"),
         train_statistics=weights is None,
         input_shape=input_shape,
         name=f"fcn{stride}",
@@ -319,7 +264,8 @@ def convert_classifier(model, classifier):
             f"The classifier has the layers {', '.join(names)}, expected 'fc1' and 'fc2' among "
             "them. Build it with include_top=True."
         )
-    for name, convolution in (("fc1", model.decoder.fc6), ("fc2", model.decoder.fc7)):
+    for name, convolution in (("fc1", "fc6"), ("fc2", "fc7")):
+        convolution = model.decoder.get_layer(convolution)
         kernel, bias = classifier.get_layer(name).get_weights()
         rows, columns, channels_in, channels_out = convolution.kernel.shape
         expected = (rows * columns * channels_in, channels_out)
@@ -346,7 +292,7 @@ def warm_start(model, coarser):
         coarser: the FCN to start from, with the same options but the stride.
 
     Raises:
-        ValueError: if it is not coarser, or has other options.
+        ValueError: if it is not coarser, or its layers have other shapes.
 
     Example:
         >>> model16 = fcn16(3)
@@ -356,31 +302,30 @@ def warm_start(model, coarser):
         Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
         2015, section 4.2.
     """
-    fine, coarse = model.decoder, coarser.decoder
-    for decoder in (fine, coarse):
-        if not isinstance(decoder, FCNDecoder):
-            raise ValueError(
-                f"The decoder is a {type(decoder).__name__}, expected an FCNDecoder. Build both "
-                "models with fcn32, fcn16 or fcn8."
-            )
-    if coarse.stride <= fine.stride:
+    fine, coarse = (
+        {layer.name: layer for layer in part.layers if layer.weights}
+        for part in (model.decoder, coarser.decoder)
+    )
+    shapes = {
+        name: [[tuple(weight.shape) for weight in part[name].weights] for part in (coarse, fine)]
+        for name in fine
+        if name in coarse
+    }
+    if not ("score" in coarse and coarse.keys() < fine.keys()):
         raise ValueError(
-            f"The model to start from has stride {coarse.stride}, expected more than "
-            f"{fine.stride}, that of the finer model."
+            f"The model to start from has the layers {', '.join(sorted(coarse))} in its decoder, "
+            f"expected some, not all, of those of the finer one: {', '.join(sorted(fine))}. Build "
+            "both with fcn32, fcn16 or fcn8 and the same options."
         )
-    for option in ("num_classes", "head_width", "head_kernel", "upsampling", "skip_scales"):
-        theirs, ours = getattr(coarse, option), getattr(fine, option)
+    for name, (theirs, ours) in shapes.items():
         if theirs != ours:
             raise ValueError(
-                f"{option} is {theirs} in the coarser model and {ours} in the finer one, expected "
-                "the same. Build both with the same options."
+                f"The layer {name!r} has weights of shapes {theirs} in the coarser model and "
+                f"{ours} in the finer one, expected the same. Build both with the same options."
             )
     model.backbone.set_weights(coarser.backbone.get_weights())
-    known = len(coarse.skips)
-    pairs = [(fine.fc6, coarse.fc6), (fine.fc7, coarse.fc7), (fine.score, coarse.score)]
-    pairs += zip(fine.skips[:known], coarse.skips, strict=True)
-    pairs += zip(fine.upsample[:known], coarse.upsample, strict=True)
-    for to, source in pairs:
-        to.set_weights(source.get_weights())
-    for skip in fine.skips[known:]:
-        skip.set_weights([0 * weight for weight in skip.get_weights()])
+    for name, layer in fine.items():
+        if name in coarse:
+            layer.set_weights(coarse[name].get_weights())
+        elif name.startswith("score"):
+            layer.set_weights([0 * weight for weight in layer.get_weights()])

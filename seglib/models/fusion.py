@@ -1,176 +1,199 @@
-"""Three ways of making one map from several levels."""
+"""A decoder composed of a pyramid, a context, a fusion and convolutions."""
 
 import keras
 
-from seglib.models.conv_block import ConvBlock
+from seglib.models.convolution import conv_norm_relu
+from seglib.models.dilation import level_strides
+from seglib.models.levels import level_inputs
 from seglib.models.upsample import Upsample
 
+FUSIONS = ("deeplabv3plus", "pyramid_fusion", "panoptic_fpn_fusion", None)
 
-@keras.saving.register_keras_serializable("seglib")
-class LowLevelFusion(keras.layers.Layer):
+
+def fusion_decoder(
+    levels,
+    fusion="deeplabv3plus",
+    *,
+    pyramid=None,
+    context=None,
+    level="P5",
+    low_level="P2",
+    low_level_filters=48,
+    num_convs=2,
+    filters=256,
+    separable=False,
+    output_stride=32,
+):
+    """Builds a decoder that makes one map of a backbone's levels; each step can be left out.
+
+    1. `pyramid` remakes the levels: `fpn`, `jpu`, or nothing.
+    2. `context` works on the level `level`: `aspp`, or nothing.
+    3. `fusion` brings in the other levels:
+       `"deeplabv3plus"` puts the backbone's `low_level` beside the enlarged `level`;
+       `"pyramid_fusion"` adds all levels at the size of `level`;
+       `"panoptic_fpn_fusion"` adds the levels from `level` on, with a convolution before each
+       doubling; `None` takes `level` alone.
+    4. `num_convs` 3x3 convolutions with `filters` channels.
+
+    Args:
+        levels: the backbone's output, `{"P1": …, "P5": …}`.
+        fusion: one of these four.
+        pyramid: function from the levels and their strides to other levels and their strides.
+            `functools.partial(fpn, filters=128)` sets options.
+        context: function from a map and its stride to a map of the same size.
+        level: the level that the result starts from, such as `"P5"`.
+        low_level: for `"deeplabv3plus"`, the level with the detail.
+        low_level_filters: channels that it is narrowed to.
+        num_convs: how many convolutions follow.
+        filters: their channels, and those of `"panoptic_fpn_fusion"`.
+        separable: split them into one kernel per channel and a 1x1 convolution.
+        output_stride: that of the backbone.
+
+    Returns:
+        `keras.Model` from the levels that it needs to a map `[B, H/s, W/s, filters]`, with the
+        stride of `low_level` for `"deeplabv3plus"` and of `level` otherwise.
+
+    Raises:
+        ValueError: for an unknown fusion or level, or levels that do not fit each other.
+
+    Example:
+        >>> pyramid = functools.partial(fpn, filters=128)
+        >>> decoder = fusion_decoder(backbone.output, "pyramid_fusion", pyramid=pyramid, level="P2")
+
+    Reference:
+        The terms are those of `SegmentationHead` in the TensorFlow Model Garden
+        (https://github.com/tensorflow/models).
+    """
+    if fusion not in FUSIONS:
+        expected = ", ".join(map(repr, FUSIONS))
+        raise ValueError(f"fusion is {fusion!r}, expected one of {expected}.")
+    names = None  # all levels
+    if not pyramid and fusion in ("deeplabv3plus", None):
+        names = [x for x in levels if x == level or (fusion and x == low_level)]
+    features, strides = level_inputs(levels, names), level_strides(output_stride)
+    maps, map_strides = pyramid(features, strides) if pyramid else (features, strides)
+    check_level(level, map_strides)
+    x = maps[level]
+    if context:
+        x = context(x, map_strides[level])
+    if fusion == "deeplabv3plus":
+        check_level(low_level, strides)
+        factor, rest = divmod(map_strides[level], strides[low_level])
+        if rest:
+            raise ValueError(
+                f"low_level is {low_level!r}, expected one at least as fine as {level!r}, which it "
+                "is put beside."
+            )
+        x = low_level_fusion(x, features[low_level], factor, filters=low_level_filters)
+    elif fusion:
+        # Beyond P5 sizes round up: such maps do not lie on each other.
+        maps = {name: maps[name] for name in maps if name <= "P5"} | {level: x}
+        if fusion == "pyramid_fusion":
+            x = pyramid_fusion(maps, map_strides, level)
+        else:
+            x = panoptic_fusion(maps, map_strides, level, filters=filters)
+    for n in range(num_convs):
+        x = conv_norm_relu(x, filters, separable=separable, name=f"conv{n}")
+    return keras.Model(features, x, name="decoder")
+
+
+def low_level_fusion(coarse, fine, factor, *, filters=48):
     """Enlarges a coarse map and puts a narrowed fine one beside it.
 
     The fine map is narrowed to few channels so that it adds edges and does not drown the meaning.
 
     Args:
+        coarse: map `[B, H/factor, W/factor, C]`.
+        fine: map `[B, H, W, …]`.
         factor: how many times smaller the coarse map is.
         filters: channels that the fine map is narrowed to.
 
-    Shape:
-        `[coarse, fine]`, `[B, H/factor, W/factor, C]` and `[B, H, W, …]`, to
-        `[B, H, W, C + filters]`.
+    Returns:
+        Map `[B, H, W, C + filters]`.
 
     Reference:
         Chen et al.: Encoder-Decoder with Atrous Separable Convolution for Semantic Image
         Segmentation, ECCV 2018, section 3.1 and table 1.
     """
-
-    def __init__(self, factor, *, filters=48, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-        self.filters = filters
-        self.enlarge = Upsample(factor)
-        self.narrow = ConvBlock(filters, 1, name="narrow")
-        self.concat = keras.layers.Concatenate()
-
-    def build(self, shapes):
-        self.narrow.build(shapes[1])
-
-    def compute_output_shape(self, shapes):
-        coarse, fine = shapes
-        return (*fine[:3], coarse[3] + self.filters)
-
-    def call(self, inputs, training=None):
-        coarse, fine = inputs
-        return self.concat([self.enlarge(coarse), self.narrow(fine, training=training)])
-
-    def get_config(self):
-        return super().get_config() | {"factor": self.factor, "filters": self.filters}
+    coarse = Upsample(factor, name="low_level_enlarge")(coarse)
+    fine = conv_norm_relu(fine, filters, 1, name="low_level_narrow")
+    return keras.layers.Concatenate(name="low_level_concat")([coarse, fine])
 
 
-@keras.saving.register_keras_serializable("seglib")
-class PyramidFusion(keras.layers.Layer):
+def pyramid_fusion(maps, strides, level):
     """Brings all levels of a pyramid to one size and adds them up.
 
     Coarser maps are enlarged bilinearly, finer ones averaged.
 
     Args:
-        strides: of the levels to add, such as `{"P2": 4, …, "P5": 32}`.
+        maps: `{"P2": [B, H/4, W/4, C], …}`, all as wide.
+        strides: of these levels.
         level: whose size the sum has.
 
-    Shape:
-        `{"P2": [B, H/4, W/4, C], …}`, all as wide, to `[B, H/s, W/s, C]`, the size of `level`.
+    Returns:
+        Map `[B, H/s, W/s, C]`, the size of `level`.
+
+    Raises:
+        ValueError: if the levels differ in width.
 
     Reference:
         `pyramid_fusion` of the TensorFlow Model Garden's `SegmentationHead`.
     """
-
-    def __init__(self, strides, level, **kwargs):
-        super().__init__(**kwargs)
-        self.strides = dict(strides)
-        self.level = level
-        target = self.strides[level]
-        self.resize = {
-            name: Upsample(stride // target)
-            if stride >= target
-            else keras.layers.AveragePooling2D(target // stride)
-            for name, stride in self.strides.items()
-        }
-
-    def build(self, shapes):
-        """Checks that the levels can be added; there are no weights."""
-        check_widths({name: shapes[name][3] for name in self.strides})
-
-    def compute_output_shape(self, shapes):
-        return tuple(shapes[self.level])
-
-    def call(self, features):
-        return sum(self.resize[name](features[name]) for name in self.strides)
-
-    def get_config(self):
-        return super().get_config() | {"strides": dict(self.strides), "level": self.level}
+    widths = {name: x.shape[-1] for name, x in maps.items()}
+    if len(set(widths.values())) > 1:
+        found = ", ".join(f"{name}: {width}" for name, width in widths.items())
+        raise ValueError(
+            f"The levels have different numbers of channels ({found}), expected the same: they are "
+            "added up. Put a feature pyramid before, with pyramid=fpn."
+        )
+    resized = []
+    for name, x in maps.items():
+        if strides[name] > strides[level]:
+            x = Upsample(strides[name] // strides[level], name=f"enlarge_{name}")(x)
+        elif strides[name] < strides[level]:
+            factor = strides[level] // strides[name]
+            x = keras.layers.AveragePooling2D(factor, name=f"average_{name}")(x)
+        resized.append(x)  # (B, H/s, W/s, C)
+    return keras.layers.Add(name="add_levels")(resized)
 
 
-@keras.saving.register_keras_serializable("seglib")
-class PanopticFusion(keras.layers.Layer):
+def panoptic_fusion(maps, strides, level, *, filters=256):
     """Takes each level up to the finest one in steps of two, with a convolution at each step.
 
     The level that is at the size asked for has one convolution and no step. The results are added.
 
     Args:
-        strides: of the levels to fuse; those finer than `level` are left out.
+        maps: `{"P2": [B, H/4, W/4, C], …}`; those finer than `level` are left out.
+        strides: of these levels.
         level: whose size the result has.
         filters: channels of the convolutions and of the result.
 
-    Shape:
-        `{"P2": [B, H/4, W/4, C], …}` to `[B, H/s, W/s, filters]`, the size of `level`.
+    Returns:
+        Map `[B, H/s, W/s, filters]`, the size of `level`.
 
     Reference:
         Kirillov et al.: Panoptic Feature Pyramid Networks, CVPR 2019, figure 3.
     """
-
-    def __init__(self, strides, level, *, filters=128, **kwargs):
-        super().__init__(**kwargs)
-        self.strides = dict(strides)
-        self.level = level
-        self.filters = filters
-        self.enlarge = Upsample(2)
-        target = self.strides[level]
-        # Of each level: how often its map is doubled.
-        self.steps = {
-            name: (stride // target).bit_length() - 1
-            for name, stride in self.strides.items()
-            if stride >= target
-        }
-        # One flat dict: Keras does not save layers in a list in a dict.
-        self.blocks = {
-            f"{name}_{n}": ConvBlock(filters, norm="group", name=f"{name}_{n}")
-            for name, steps in self.steps.items()
-            for n in range(max(steps, 1))
-        }
-
-    def chain(self, name):
-        """Returns the convolutions of a level, in turn."""
-        return [self.blocks[f"{name}_{n}"] for n in range(max(self.steps[name], 1))]
-
-    def build(self, shapes):
-        for name in self.steps:
-            width = shapes[name][3]
-            for block in self.chain(name):
-                block.build((*shapes[name][:3], width))
-                width = self.filters
-
-    def compute_output_shape(self, shapes):
-        return (*shapes[self.level][:3], self.filters)
-
-    def call(self, features, training=None):
-        total = 0
-        for name, steps in self.steps.items():
-            x = features[name]
-            for block in self.chain(name):
-                x = block(x, training=training)
-                if steps:
-                    x = self.enlarge(x)  # doubles H and W
-            total = total + x
-        return total  # (B, H/s, W/s, filters)
-
-    def get_config(self):
-        return super().get_config() | {
-            "strides": dict(self.strides),
-            "level": self.level,
-            "filters": self.filters,
-        }
+    enlarged = []
+    for name, x in maps.items():
+        if strides[name] < strides[level]:
+            continue
+        doublings = (strides[name] // strides[level]).bit_length() - 1
+        for n in range(max(doublings, 1)):
+            x = conv_norm_relu(x, filters, norm="group", name=f"{name}_step{n}")
+            if doublings:
+                x = Upsample(2, name=f"{name}_enlarge{n}")(x)  # doubles H and W
+        enlarged.append(x)
+    if len(enlarged) == 1:
+        return x
+    return keras.layers.Add(name="add_levels")(enlarged)
 
 
-def check_widths(widths):
-    """Raises if maps cannot be added.
+def check_level(level, strides):
+    """Raises if a level is not there.
 
     Raises:
-        ValueError: if they differ in width.
+        ValueError: naming those that are.
     """
-    if len(set(widths.values())) > 1:
-        found = ", ".join(f"{level}: {width}" for level, width in widths.items())
-        raise ValueError(
-            f"The levels have different numbers of channels ({found}), expected the same: they are "
-            "added up. Put an FPN before, with pyramid=FPN()."
-        )
+    if level not in strides:
+        raise ValueError(f"The level is {level!r}, expected one of {', '.join(strides)}.")

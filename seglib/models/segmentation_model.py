@@ -7,47 +7,29 @@ from seglib.errors import check_num_classes
 from seglib.models.backbone import backbone as build_backbone
 from seglib.models.backbone import freeze_statistics, unfreeze
 from seglib.models.guarded import Guarded
+from seglib.models.levels import level_inputs, levels_for
 from seglib.models.upsample import Upsample
 
 
-@keras.saving.register_keras_serializable("seglib")
-class Head(keras.layers.Layer):
-    """Turns features into one logit a class and pixel.
+def segmentation_head(features, num_classes, *, upsampling=1):
+    """Builds the head that turns features into one logit per class and pixel.
 
     A 1x1 convolution in float32 (also under mixed precision), then bilinear upsampling to the
     resolution of the picture.
 
     Args:
+        features: the decoder's output, `[B, H/upsampling, W/upsampling, F]`.
         num_classes: number of classes `C`.
         upsampling: stride of the features; 2 if they come at half the picture's size.
 
-    Shape:
-        `[B, H/upsampling, W/upsampling, F]` to logits `[B, H, W, C]`, float32.
+    Returns:
+        `keras.Model` from that map to logits `[B, H, W, C]`, float32.
     """
-
-    def __init__(self, num_classes, *, upsampling=1, **kwargs):
-        super().__init__(**kwargs)
-        check_num_classes(num_classes)
-        self.num_classes = num_classes
-        self.upsampling = upsampling
-        self.classify = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="classify")
-        self.upsample = Upsample(upsampling, dtype="float32", name="upsample")
-
-    def build(self, shape):
-        self.classify.build(shape)
-
-    def compute_output_shape(self, shape):
-        return self.upsample.compute_output_shape(self.classify.compute_output_shape(shape))
-
-    def call(self, features):
-        logits = self.classify(features)  # (B, H/u, W/u, C)
-        return self.upsample(logits)  # (B, H, W, C)
-
-    def get_config(self):
-        return super().get_config() | {
-            "num_classes": self.num_classes,
-            "upsampling": self.upsampling,
-        }
+    check_num_classes(num_classes)
+    x = keras.Input(features.shape[1:], dtype=features.dtype, name="features")
+    logits = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="classify")(x)
+    logits = Upsample(upsampling, dtype="float32", name="upsample")(logits)  # (B, H, W, C)
+    return keras.Model(x, logits, name="head")
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -153,7 +135,7 @@ def check_strides(backbone):
             raise ValueError(
                 f"{level} of the backbone has {shape[1]} x {shape[2]} cells for a picture of "
                 f"{height} x {width} pixels, expected a stride of {expected}. A dilated backbone "
-                "suits deeplabv3plus; here make it with output_stride=32."
+                "suits deeplab_v3_plus; here make it with output_stride=32."
             )
 
 
@@ -167,8 +149,8 @@ class SegmentationModel(Guarded, keras.Model):
 
     Args:
         backbone: `keras.Model` from an image to `{"P1": …, "P5": …}`; see `seglib.models.backbone`.
-        decoder: layer from that dict to one feature map.
-        head: layer from that feature map to logits, such as `Head`.
+        decoder: `keras.Model` from these levels, or some of them, to one feature map.
+        head: `keras.Model` from that feature map to logits; see `segmentation_head`.
         train_statistics: let the backbone's BatchNorm statistics follow the data after all, as
             a backbone that starts from random numbers needs.
         input_shape: `(H, W, 3)`, each of H and W a number or `None`; by default the backbone's.
@@ -181,8 +163,10 @@ class SegmentationModel(Guarded, keras.Model):
         Image `[B, H, W, 3]`, values 0 to 255, to logits `[B, H, W, C]`, float32.
 
     Example:
-        >>> parts = backbone(weights=None), UNetDecoder(), Head(3, upsampling=2)
-        >>> model = SegmentationModel(*parts)
+        >>> network = backbone("efficientnet_lite0")
+        >>> decoder = unet_decoder(network.output)
+        >>> head = segmentation_head(decoder.output, 3, upsampling=2)
+        >>> model = SegmentationModel(network, decoder, head)
     """
 
     def __init__(
@@ -198,9 +182,9 @@ class SegmentationModel(Guarded, keras.Model):
         padded = PadToMultiple(name="pad")(image)
         if not train_statistics:
             freeze_statistics(backbone)
-        features = backbone(padded)
+        features = decoder(levels_for(decoder, backbone(padded)))
         # A layer casts what it takes: under mixed precision the crop must not round the logits.
-        logits = CropTo(name="crop", dtype="float32")([head(decoder(features)), image])
+        logits = CropTo(name="crop", dtype="float32")([head(features), image])
         super().__init__(image, logits, **kwargs)
         self.backbone = backbone
         self.decoder = decoder
@@ -233,22 +217,18 @@ class SegmentationModel(Guarded, keras.Model):
         what this model trains on.
 
         Args:
-            levels: names of the levels that the decoder reads, such as `("P2", "P5")`; `None`
-                takes all.
+            levels: names of the levels in its input; `None` takes those that the decoder reads.
 
         Returns:
             `keras.Model` from `{"P2": …, "P5": …}` to logits, for pictures whose height and width
             are multiples of 32.
 
         Example:
-            >>> maps = model.backbone(images)
-            >>> logits = model.after_backbone()(maps)
+            >>> rest = model.after_backbone()
+            >>> logits = rest(levels_for(rest, model.backbone(images)))
         """
-        maps = {
-            name: keras.Input(self.backbone.output[name].shape[1:], name=name)
-            for name in levels or self.backbone.output
-        }
-        return keras.Model(maps, self.head(self.decoder(maps)))
+        maps = level_inputs(self.backbone.output, levels or self.decoder.input)
+        return keras.Model(maps, self.head(self.decoder(levels_for(self.decoder, maps))))
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 
 from seglib.models import (
-    FCNDecoder,
-    Head,
-    SegmentationModel,
     cost,
     fcn8,
     layer_costs,
-    small_backbone,
     unet,
 )
 
@@ -156,13 +152,13 @@ def test_the_published_fcn8_part_by_part(no_random_numbers):
     assert rows["fc6"].multiply_adds == 49 * 102_760_448
     assert rows["fc7"].multiply_adds == 49 * 4096 * 4096
     assert rows["score"].multiply_adds == 49 * 4096 * 21
-    assert rows["score_p4"][2:] == ((14, 14, 21), 512 * 21 + 21, 14 * 14 * 512 * 21)
-    assert rows["score_p3"][2:] == ((28, 28, 21), 256 * 21 + 21, 28 * 28 * 256 * 21)
+    assert rows["score_P4"][2:] == ((14, 14, 21), 512 * 21 + 21, 14 * 14 * 512 * 21)
+    assert rows["score_P3"][2:] == ((28, 28, 21), 256 * 21 + 21, 28 * 28 * 256 * 21)
     backbone, decoder, head = cost(model, input_shape=(224, 224, 3))
     assert f"{backbone.multiply_adds / 1e9:.1f}" == "15.3"
     # Each map has a frame of one cell while it is enlarged: (7 + 2)^2 and (14 + 2)^2 inputs
     enlarging = (9 * 9 + 16 * 16) * 4 * 4 * 21 * 21
-    scores = sum(rows[name].multiply_adds for name in ("score", "score_p4", "score_p3"))
+    scores = sum(rows[name].multiply_adds for name in ("score", "score_P4", "score_P3"))
     dense = 49 * (102_760_448 + 4096 * 4096)
     assert decoder.multiply_adds == dense + scores + enlarging
     assert head == ("head", 16 * 16 * 21 * 21, 30 * 30 * 16 * 16 * 21 * 21)
@@ -202,7 +198,7 @@ def test_a_picture_is_padded_to_a_multiple_of_32():
 
 
 def test_nothing_is_left_behind():
-    model = SegmentationModel(small_backbone(alpha=0.25), FCNDecoder(3, head_width=8), Head(3))
+    model = fcn8(3, backbone="small", weights=None, alpha=0.25, head_width=8)
     before = {kind: kind.call for kind in (conv, keras.layers.Dense)}
     inherited = "call" not in vars(conv)
     cost(model, input_shape=(64, 64, 3))

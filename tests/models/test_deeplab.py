@@ -1,22 +1,26 @@
 """DeepLabV3+ and its parts against published sizes, definitions and properties; any backend."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 
 from seglib.losses import CrossEntropy
 from seglib.models import (
-    ASPP,
-    JPU,
+    RATES,
     AtrousConv2D,
-    ConvBlock,
     SegmentationModel,
+    aspp,
     backbone,
+    conv_norm_relu,
     deeplab_v3_plus,
     dilate,
+    jpu,
     small_backbone,
+    stride_of,
 )
-from seglib.models.aspp import RATES
+from seglib.models.dilation import level_strides
 
 to_numpy = keras.ops.convert_to_numpy
 ON_JAX = keras.backend.backend() == "jax"
@@ -36,6 +40,16 @@ def noise(*shape):
 
 def trainable(*parts):
     return sum(int(np.prod(v.shape)) for part in parts for v in part.trainable_variables)
+
+
+def layers_like(model, start):
+    return [layer for layer in model.layers if layer.name.startswith(start)]
+
+
+def model_of(function, *shape, **options):
+    """A model of one map, or of several, that a function of tensors makes."""
+    x = keras.Input(shape)
+    return keras.Model(x, function(x, **options))
 
 
 # --- published sizes -----------------------------------------------------------------------------
@@ -93,15 +107,14 @@ def test_resnets_parameters_are_torchvisions_but_for_the_biases(resnet50):
 
 def test_deeplab_v3_plus_layer_by_layer(resnet50):
     model = deeplab_v3_plus(21, backbone=resnet50, weights=None, separable=False)
-    decoder = model.decoder
     expected = {
         "aspp": 2 * conv(1, 2048, 256) + 3 * conv(3, 2048, 256) + conv(1, 5 * 256, 256),
-        "fusion": conv(1, 256, 48),
-        "conv_0": conv(3, 256 + 48, 256),
-        "conv_1": conv(3, 256, 256),
+        "low_level": conv(1, 256, 48),
+        "conv0": conv(3, 256 + 48, 256),
+        "conv1": conv(3, 256, 256),
     }
-    parts = (decoder.context, decoder.fuse, *decoder.convs)
-    assert {part.name: trainable(part) for part in parts} == expected
+    found = {part: trainable(*layers_like(model.decoder, part)) for part in expected}
+    assert found == expected and sum(found.values()) == trainable(model.decoder)
     assert trainable(model.head) == 256 * 21 + 21
 
 
@@ -110,21 +123,32 @@ def test_separable_convolutions_layer_by_layer(resnet50):
         return 9 * channels_in + conv(1, channels_in, channels_out)
 
     decoder = deeplab_v3_plus(21, backbone=resnet50, weights=None).decoder
-    aspp = 2 * conv(1, 2048, 256) + 3 * split(2048, 256) + conv(1, 5 * 256, 256)
-    assert trainable(decoder.context) == aspp
-    assert [trainable(c) for c in decoder.convs] == [split(304, 256), split(256, 256)]
+    expected = {
+        "aspp": 2 * conv(1, 2048, 256) + 3 * split(2048, 256) + conv(1, 5 * 256, 256),
+        "conv0": split(304, 256),
+        "conv1": split(256, 256),
+    }
+    assert {part: trainable(*layers_like(decoder, part)) for part in expected} == expected
 
 
 def test_fastfcns_upsampling_layer_by_layer(resnet50):
-    jpu = JPU()
-    jpu.build({level: tuple(x.shape) for level, x in resnet50.output.items()})
+    shapes = {level: (None, None, x.shape[-1]) for level, x in resnet50.output.items()}
+    features = {level: keras.Input(shape) for level, shape in shapes.items()}
+    levels, strides = jpu(features, level_strides(32))
     narrow = sum(conv(3, width, 512) for width in (512, 1024, 2048))
     # one kernel a channel, BatchNorm, 1x1, BatchNorm
     spread = 9 * 1536 + 2 * 1536 + conv(1, 1536, 512)
-    assert trainable(jpu) == narrow + 4 * spread
+    assert trainable(keras.Model(features, levels["P5"])) == narrow + 4 * spread
+    assert strides == level_strides(8) | {"P4": 16}
 
 
 # --- the model -----------------------------------------------------------------------------------
+
+
+def found_rates(model):
+    layers = layers_like(model.decoder, "aspp_rate")
+    rates = [x.dilation_rate[0] for x in layers if isinstance(x, AtrousConv2D)]
+    return tuple(sorted(rates))
 
 
 @pytest.mark.parametrize("output_stride, rates", [(8, (12, 24, 36)), (16, (6, 12, 18))])
@@ -133,7 +157,7 @@ def test_rates_follow_the_output_stride(output_stride, rates):
     given = dilate(small_backbone(alpha=0.25), output_stride)
     # A backbone's own output stride counts.
     model = deeplab_v3_plus(**TINY | {"backbone": given, "output_stride": 32})
-    assert model.decoder.context.rates == rates and model.backbone is given
+    assert found_rates(model) == rates and model.backbone is given
     # and so does the reach, in pixels
     assert rates[0] * output_stride == 96 == RATES[32][0] * 32
 
@@ -143,7 +167,7 @@ def test_rates_follow_the_output_stride(output_stride, rates):
 )
 def test_any_size_and_stride(output_stride, low_level, stride):
     model = deeplab_v3_plus(3, output_stride=output_stride, low_level=low_level, **TINY)
-    assert model.decoder.stride == stride
+    assert stride_of(model.backbone, model.decoder) == stride
     logits = to_numpy(model(pixels(97, 131)))
     assert logits.shape == (2, 97, 131, 3) and logits.dtype == "float32"
     assert np.isfinite(logits).all()
@@ -164,17 +188,10 @@ def test_a_known_size_gives_the_same_logits():
 
 def test_jpu_reaches_stride_8_without_dilation():
     options = TINY | {"output_stride": 32, "low_level": None}
-    model = deeplab_v3_plus(3, pyramid=JPU(8), **options)
-    assert model.decoder.stride == 8 and model.decoder.context.rates == RATES[8]
-    levels = model.decoder.pyramid(model.backbone(pixels().astype("float32")))
-    assert {name: tuple(x.shape[1:3]) for name, x in levels.items()} == {
-        "P1": (32, 48),
-        "P2": (16, 24),
-        "P3": (8, 12),
-        "P4": (4, 6),
-        "P5": (8, 12),
-    }
-    assert levels["P5"].shape[3] == 4 * 8
+    model = deeplab_v3_plus(3, pyramid=functools.partial(jpu, filters=8), **options)
+    assert stride_of(model.backbone) == 32 and stride_of(model.backbone, model.decoder) == 8
+    assert found_rates(model) == RATES[8]
+    assert model.decoder.get_layer("jpu_concat").output.shape[3] == 4 * 8
     assert to_numpy(model(pixels())).shape == (2, 64, 96, 3)
 
 
@@ -184,9 +201,7 @@ def test_it_is_saved_and_loaded(tmp_path):
     model.save(tmp_path / "model.keras")
     copy = keras.saving.load_model(tmp_path / "model.keras")
     assert type(copy) is SegmentationModel and copy.name == "deeplab_v3_plus"
-    context = copy.decoder.context
-    assert type(context) is ASPP and context.rates == (6, 12, 18) and context.dropout == 0.3
-    assert context.separable and copy.decoder.separable and copy.decoder.low_level_filters == 4
+    assert copy.decoder.get_layer("aspp_dropout").rate == 0.3
     images = pixels(41, 37)
     np.testing.assert_array_equal(to_numpy(copy(images)), to_numpy(model(images)))
 
@@ -255,48 +270,48 @@ def test_the_branches_of_aspp_see_what_they_should():
     # One bright cell in the middle; which cells of each branch differ from those without it?
     dark, bright = np.zeros((2, 1, 15, 15, 1), "float32")
     bright[0, 7, 7] = 1
-    aspp = ASPP(6, rates=(2, 4), dropout=0.0)
-    aspp.build(dark.shape)
-    for branch, offsets in zip(aspp.branches, ([0], [-2, 0, 2], [-4, 0, 4]), strict=True):
-        layer = branch.conv
+    model = model_of(aspp, 15, 15, 1, filters=6, rates=(2, 4), dropout=0.0)
+    reach = {"cell": [0], "rate2": [-2, 0, 2], "rate4": [-4, 0, 4]}
+    for name, offsets in reach.items():
+        layer = model.get_layer(f"aspp_{name}_conv")
         seen = np.abs(to_numpy(layer(bright)) - to_numpy(layer(dark))).max(-1)[0] > 0
         expected = np.zeros((15, 15), bool)
         expected[np.ix_(np.add(7, offsets), np.add(7, offsets))] = True
         np.testing.assert_array_equal(seen, expected)
     # Through the mean every cell sees it.
-    assert (np.abs(to_numpy(aspp(bright)) - to_numpy(aspp(dark))).max(-1) > 0).all()
+    assert (np.abs(to_numpy(model(bright)) - to_numpy(model(dark))).max(-1) > 0).all()
 
 
 def test_the_picture_branch_is_the_mean_everywhere():
     x = noise(2, 5, 7, 3)
-    aspp = ASPP(4, rates=(), dropout=0.0)
-    aspp.build(x.shape)
-    kernel, *norm = aspp.picture.get_weights()
-    gamma, beta, mean, variance = norm
-    scale = gamma / np.sqrt(variance + aspp.picture.normalize.epsilon)
+    model = model_of(aspp, 5, 7, 3, filters=4, rates=(), dropout=0.0)
+    [kernel] = model.get_layer("aspp_picture_conv").get_weights()
+    norm = model.get_layer("aspp_picture_norm")
+    gamma, beta, mean, variance = norm.get_weights()
+    scale = gamma / np.sqrt(variance + norm.epsilon)
     branch = np.maximum((x.mean((1, 2)) @ kernel[0, 0] - mean) * scale + beta, 0)  # (2, 4)
-    cell = to_numpy(aspp.branches[0](x))
-    views = np.concatenate([cell, np.broadcast_to(branch[:, None, None], cell.shape)], -1)
-    np.testing.assert_allclose(to_numpy(aspp(x)), to_numpy(aspp.project(views)), atol=1e-5)
+    views = keras.Model(model.input, model.get_layer("aspp_concat").output)
+    cell, everywhere = np.split(to_numpy(views(x)), 2, axis=-1)
+    np.testing.assert_allclose(
+        everywhere, np.broadcast_to(branch[:, None, None], cell.shape), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("separable, norm_between", [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_conv_blocks_are_saved_whole(separable, norm_between, norm):
-    block = ConvBlock(6, dilation_rate=2, separable=separable, norm_between=norm_between, norm=norm)
-    x = noise(2, 6, 5, 3)
-    value = to_numpy(block(x))
-    assert value.shape == (2, 6, 5, 6) and value.min() == 0  # ReLU
-    copy = ConvBlock.from_config(block.get_config())
-    copy.build(x.shape)
-    copy.set_weights(block.get_weights())
-    np.testing.assert_array_equal(to_numpy(copy(x)), value)
+def test_which_layers_a_block_has(separable, norm_between, norm):
+    options = {"separable": separable, "norm_between": norm_between, "norm": norm}
+    model = model_of(conv_norm_relu, 6, 5, 3, filters=6, dilation_rate=2, name="x", **options)
+    parts = ["depthwise"] * separable + ["between"] * norm_between + ["conv", "norm", "relu"]
+    assert [layer.name for layer in model.layers[1:]] == [f"x_{part}" for part in parts]
+    value = to_numpy(model(noise(2, 6, 5, 3)))
+    assert value.shape == (2, 6, 5, 6) and value.min() == 0 < value.max()  # ReLU
 
 
 def test_group_norm_does_not_look_at_other_pictures():
-    block = ConvBlock(8, norm="group")
+    block = model_of(conv_norm_relu, 6, 5, 4, filters=8, norm="group", name="x")
     x = noise(3, 6, 5, 4)
     together, alone = to_numpy(block(x, training=True)), to_numpy(block(x[:1], training=True))
     np.testing.assert_allclose(together[:1], alone, atol=1e-5)
     with pytest.raises(ValueError, match="norm is 'layer', expected 'batch' or 'group'"):
-        ConvBlock(8, norm="layer")
+        model_of(conv_norm_relu, 6, 5, 4, filters=8, norm="layer", name="x")

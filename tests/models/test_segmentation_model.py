@@ -1,5 +1,7 @@
 """What backbone, decoder and head promise as one model; runs on any backend."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,19 +9,23 @@ import pytest
 from seglib import models
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
-from seglib.models import Head, SegmentationModel, UNetDecoder, small_backbone
+from seglib.models import SegmentationModel, segmentation_head, small_backbone, unet_decoder
 from seglib.models.segmentation_model import CropTo, PadToMultiple
 
 to_numpy = keras.ops.convert_to_numpy
+
+
+def parts(backbone, dropout=0.0):
+    options = {"filters": (8,) * 4, "skip_filters": (4,) * 4, "dropout": dropout}
+    decoder = unet_decoder(backbone.output, **options)
+    return backbone, decoder, segmentation_head(decoder.output, 3, upsampling=2)
 
 
 def build(*, train_statistics=False, dropout=0.0, input_shape=None):
     """A model of a few thousand weights, whose BatchNorm statistics are not the initial ones."""
     keras.utils.set_random_seed(3)
     model = SegmentationModel(
-        small_backbone(alpha=0.25),
-        UNetDecoder((8, 8, 8, 8), skip_filters=(4, 4, 4, 4), dropout=dropout, name="decoder"),
-        Head(3, upsampling=2, name="head"),
+        *parts(small_backbone(alpha=0.25), dropout),
         train_statistics=train_statistics,
         input_shape=input_shape,
         name="tiny",
@@ -92,9 +98,10 @@ def test_a_size_that_is_known_in_advance(model, input_shape):
 
 
 def test_a_backbone_that_was_built_for_an_odd_size():
-    parts = UNetDecoder((4, 4, 4, 4)), Head(3, upsampling=2)
+    backbone = small_backbone(alpha=0.25, input_shape=(50, 64, 3))
+    _, *others = parts(small_backbone(alpha=0.25))
     with pytest.raises(ValueError, match="pictures of 50 x 64 pixels, expected multiples of 32"):
-        SegmentationModel(small_backbone(alpha=0.25, input_shape=(50, 64, 3)), *parts)
+        SegmentationModel(backbone, *others)
 
 
 def test_a_picture_of_any_size_is_its_padded_picture_cut(model):
@@ -135,7 +142,7 @@ def test_logits_are_float32_under_mixed_precision(policy):
     finally:
         keras.config.set_dtype_policy(before)
     low = policy.removeprefix("mixed_")
-    assert model.decoder.compute_dtype == model.backbone.layers[-1].compute_dtype == low
+    assert model.decoder.layers[-1].compute_dtype == model.backbone.layers[-1].compute_dtype == low
     logits = model.predict(pixels(40, 33), verbose=0)
     assert logits.shape == (2, 40, 33, 3) and logits.dtype == "float32"
     # They were never rounded to 16 bits on the way out.
@@ -152,10 +159,10 @@ def test_logits_are_float32_under_mixed_precision(policy):
 def test_a_frozen_backbone_does_not_change_at_all():
     model = build()
     model.backbone.trainable = False
-    before, head = backbone_state(model), to_numpy(model.head.classify.kernel).copy()
+    before, head = backbone_state(model), to_numpy(model.head.get_layer("classify").kernel).copy()
     train(model)
     assert changed(before, model) == (set(), set())
-    assert not np.array_equal(head, to_numpy(model.head.classify.kernel))
+    assert not np.array_equal(head, to_numpy(model.head.get_layer("classify").kernel))
 
 
 def test_a_frozen_backbone_keeps_its_statistics_even_if_they_may_train():
@@ -242,8 +249,7 @@ def test_a_saved_model_comes_back_whole(tmp_path, train_statistics):
     assert type(copy) is SegmentationModel and copy is not model
     assert copy.input_shape == model.input_shape
     assert copy.name == "tiny" and copy.train_statistics is train_statistics
-    assert type(copy.decoder) is UNetDecoder and copy.decoder.dropout == 0.3
-    assert type(copy.head) is Head and copy.head.num_classes == 3
+    assert copy.decoder.get_layer("dropout").rate == 0.3
     assert not copy.backbone.trainable and len(copy.trainable_variables) == len(
         model.trainable_variables
     )
@@ -298,18 +304,18 @@ def test_cropping_keeps_the_top_left():
 
 
 def test_the_head_is_a_linear_map_a_pixel_then_upsampling():
-    head = Head(4, upsampling=1)
+    features = keras.KerasTensor((2, 3, 5, 6))
+    head = segmentation_head(features, 4)
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 6)).astype("float32")
-    head(x)
-    kernel, bias = (to_numpy(w) for w in head.classify.weights)
+    kernel, bias = head.get_weights()
     np.testing.assert_allclose(to_numpy(head(x)), x @ kernel[0, 0] + bias, atol=1e-5)
-    assert Head(4, upsampling=2)(x).shape == (2, 6, 10, 4)
+    assert segmentation_head(features, 4, upsampling=2)(x).shape == (2, 6, 10, 4)
 
 
 @pytest.mark.parametrize("num_classes", [1, 0, -3])
 def test_at_least_two_classes(num_classes):
     with pytest.raises(ValueError, match=f"num_classes is {num_classes}, expected at least 2"):
-        Head(num_classes)
+        segmentation_head(keras.KerasTensor((2, 3, 5, 6)), num_classes)
 
 
 @pytest.mark.parametrize("builder", [models.unet, models.fcn8])
@@ -317,3 +323,78 @@ def test_a_dilated_backbone_is_refused_with_a_hint(builder):
     dilated = models.backbone("small", weights=None, output_stride=16)
     with pytest.raises(ValueError, match="P5 of the backbone has 4 x 4 .*expected a stride of 32"):
         builder(3, backbone=dilated, weights=None)
+
+
+# --- what Keras offers ------------------------------------------------------------------------
+
+BUILDERS = {
+    "unet": models.unet,
+    "tutorial": functools.partial(models.unet, decoder="tutorial"),
+    "fcn8": functools.partial(models.fcn8, head_width=8, upsampling="learned"),
+    "deeplab": functools.partial(models.deeplab_v3_plus, filters=8),
+    "jpu": functools.partial(
+        models.deeplab_v3_plus,
+        filters=8,
+        output_stride=32,
+        pyramid=functools.partial(models.jpu, filters=8),
+    ),
+}
+
+
+def panoptic(num_classes, **options):
+    backbone = models.backbone(options.pop("backbone"), **options)
+    pyramid = functools.partial(models.fpn, filters=8)
+    options = {"pyramid": pyramid, "level": "P2", "filters": 8}
+    decoder = models.fusion_decoder(backbone.output, "panoptic_fpn_fusion", **options)
+    head = segmentation_head(decoder.output, num_classes, upsampling=4)
+    return SegmentationModel(backbone, decoder, head, train_statistics=True)
+
+
+BUILDERS["panoptic"] = panoptic
+
+
+def with_scores(model):
+    """The model with weights that are not zero: an FCN's scores start there."""
+    rng = np.random.default_rng(0)
+    for weight in model.decoder.trainable_variables:
+        weight.assign(to_numpy(weight) + rng.uniform(0.0, 0.1, weight.shape))
+    return model
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_keras_clones_and_summarizes_each_model(name, capsys):
+    model = with_scores(BUILDERS[name](3, backbone="small", weights=None, alpha=0.25))
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    images = pixels(64, 64)
+    np.testing.assert_array_equal(to_numpy(clone(images)), to_numpy(model(images)))
+    model.summary(expand_nested=True)
+    printed = capsys.readouterr().out
+    assert "level5_keep_conv" in printed and f"{model.count_params():,}" in printed
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the formats are TensorFlow's")
+@pytest.mark.parametrize("name", BUILDERS)
+def test_an_exported_model_says_the_same(name, tmp_path):
+    import tensorflow as tf
+
+    options = {"backbone": "small", "weights": None, "alpha": 0.25, "input_shape": (64, 64, 3)}
+    model = with_scores(BUILDERS[name](3, **options))
+    images = pixels(64, 64).astype("float32")
+    expected = to_numpy(model(images))
+    assert expected.std() > 0.01
+    path = str(tmp_path / "exported")
+    model.export(path, verbose=False)
+    loaded = tf.saved_model.load(path)
+    np.testing.assert_allclose(loaded.serve(images), expected, atol=1e-4 * np.abs(expected).max())
+    lite = tf.lite.Interpreter(
+        model_content=tf.lite.TFLiteConverter.from_saved_model(path).convert()
+    )
+    [given], [found] = lite.get_input_details(), lite.get_output_details()
+    lite.resize_tensor_input(given["index"], images.shape)
+    lite.allocate_tensors()
+    lite.set_tensor(given["index"], images)
+    lite.invoke()
+    np.testing.assert_allclose(
+        lite.get_tensor(found["index"]), expected, atol=1e-4 * np.abs(expected).max()
+    )

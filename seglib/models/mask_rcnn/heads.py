@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from seglib.models.fusion import PanopticFusion
+from seglib.models.fusion import panoptic_fusion
+from seglib.models.levels import level_inputs
 
 
 def dense_layers(widths):
@@ -214,55 +215,33 @@ class MaskScoreHead(keras.layers.Layer):
         }
 
 
-@keras.saving.register_keras_serializable("seglib")
-class SemanticHead(keras.layers.Layer):
-    """Gives each cell of the finest level a class, objects and background alike.
+def semantic_head(levels, num_classes, *, strides, filters=128):
+    """Builds the head that gives each cell of the finest level a class, background included.
 
     It makes panoptic results possible. And its loss reaches every cell of the features, which the
     few regions of the other heads do not: a network that starts from random numbers learns several
     times as fast with it.
 
     Args:
+        levels: the pyramid's output, `{"P2": [B, H/4, W/4, F], …}`.
         num_classes: of the label map, background included.
-        strides: of the levels, `{"P2": 4, …}`.
+        strides: of the levels to take, from fine to coarse, `{"P2": 4, …}`.
         filters: channels of its convolutions.
 
-    Shape:
-        `{"P2": [B, H/4, W/4, F], …}` to logits `[B, H/4, W/4, num_classes]`, float32.
+    Returns:
+        `keras.Model` from the levels to logits `[B, H/4, W/4, num_classes]`, float32.
 
     Reference:
         Kirillov et al.: Panoptic Feature Pyramid Networks, CVPR 2019, section 3.
     """
-
-    def __init__(self, num_classes, *, strides, filters=128, **kwargs):
-        super().__init__(**kwargs)
-        self.num_classes = num_classes
-        self.strides = dict(strides)
-        self.filters = filters
-        self.fuse = PanopticFusion(self.strides, next(iter(self.strides)), filters=filters)
-        self.classify = keras.layers.Conv2D(
-            num_classes,
-            1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            dtype="float32",
-            name="classify",
-        )
-
-    def build(self, shapes):
-        shapes = {level: shapes[level] for level in self.strides}
-        self.fuse.build(shapes)
-        self.classify.build(self.fuse.compute_output_shape(shapes))
-
-    def compute_output_shape(self, shapes):
-        return (*shapes[next(iter(self.strides))][:3], self.num_classes)
-
-    def call(self, features, training=None):
-        features = {level: features[level] for level in self.strides}
-        return self.classify(self.fuse(features, training=training))
-
-    def get_config(self):
-        return super().get_config() | {
-            "num_classes": self.num_classes,
-            "strides": dict(self.strides),
-            "filters": self.filters,
-        }
+    features = level_inputs(levels)
+    maps = {level: features[level] for level in strides}
+    x = panoptic_fusion(maps, strides, next(iter(strides)), filters=filters)
+    logits = keras.layers.Conv2D(
+        num_classes,
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        dtype="float32",
+        name="classify",
+    )(x)
+    return keras.Model(features, logits, name="semantic_head")

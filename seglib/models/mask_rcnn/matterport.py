@@ -200,8 +200,11 @@ def pyramid(model, weights):
     """Returns what becomes of the feature pyramid."""
     changes = []
     for n in range(2, 6):
-        for name, layers in ((f"fpn_c{n}p{n}", model.fpn.lateral), (f"fpn_p{n}", model.fpn.smooth)):
-            changes += kernel_and_bias(name, layers[f"P{n}"], weights[name])
+        for name, ours in (
+            (f"fpn_c{n}p{n}", f"fpn_lateral_P{n}"),
+            (f"fpn_p{n}", f"fpn_smooth_P{n}"),
+        ):
+            changes += kernel_and_bias(name, model.fpn.get_layer(ours), weights[name])
     return changes
 
 

@@ -6,19 +6,21 @@ from keras import ops
 
 from seglib.models.backbone import backbone as build_backbone
 from seglib.models.backbone import freeze_statistics, unfreeze
-from seglib.models.fpn import FPN
+from seglib.models.dilation import level_strides
 from seglib.models.guarded import Guarded
+from seglib.models.levels import level_inputs
 from seglib.models.mask_rcnn import losses
 from seglib.models.mask_rcnn.anchors import anchors_per_level
 from seglib.models.mask_rcnn.boxes import area
 from seglib.models.mask_rcnn.config import LOSSES, MaskRCNNConfig
 from seglib.models.mask_rcnn.detection import at_full_size, select, sort
-from seglib.models.mask_rcnn.heads import BoxHead, MaskHead, MaskScoreHead, SemanticHead
+from seglib.models.mask_rcnn.heads import BoxHead, MaskHead, MaskScoreHead, semantic_head
 from seglib.models.mask_rcnn.letterbox import PADDING, letterbox
 from seglib.models.mask_rcnn.proposals import propose
 from seglib.models.mask_rcnn.roi_align import crop_masks, roi_align
 from seglib.models.mask_rcnn.rpn import RPN
 from seglib.models.mask_rcnn.targets import anchor_targets, roi_targets, semantic_target
+from seglib.models.pyramids import fpn
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -83,13 +85,16 @@ class MaskRCNN(Guarded, keras.Model):
         if not self.train_statistics:
             freeze_statistics(self.backbone)
         self.unfrozen_from = None if self.backbone.trainable is False else ""
-        last = int(config.levels[-1][1:])
-        self.fpn = FPN(
-            config.fpn_filters,
+        features = level_inputs(self.backbone.output)
+        levels, _ = fpn(
+            features,
+            level_strides(32),
+            filters=config.fpn_filters,
             min_level=int(config.levels[0][1:]),
-            max_level=max(last, 5),
-            name="fpn",
+            max_level=max(int(config.levels[-1][1:]), 5),
         )
+        levels = {level: levels[level] for level in config.levels}
+        self.fpn = keras.Model(features, levels, name="fpn")
         self.rpn = RPN(len(config.anchor_ratios), filters=config.rpn_filters, name="rpn")
         self.box_head = BoxHead(config.num_classes, widths=config.box_head_widths, name="box_head")
         self.mask_head = MaskHead(
@@ -104,11 +109,11 @@ class MaskRCNN(Guarded, keras.Model):
                 name="mask_score_head",
             )
         if config.semantic_classes:
-            self.semantic_head = SemanticHead(
+            self.semantic_head = semantic_head(
+                levels,
                 config.semantic_classes,
                 strides={level: config.strides[level] for level in config.roi_levels},
                 filters=config.semantic_filters,
-                name="semantic_head",
             )
         self.anchors = anchors_per_level(
             height,
@@ -131,10 +136,7 @@ class MaskRCNN(Guarded, keras.Model):
         return [name for name in LOSSES if name not in missing]
 
     def build(self, shape):
-        levels = self.backbone.compute_output_shape(shape)
-        self.fpn.build(levels)
-        levels = self.fpn.compute_output_shape(levels)
-        levels = {level: levels[level] for level in self.config.levels}
+        levels = self.fpn.compute_output_shape(self.backbone.compute_output_shape(shape))
         self.rpn.build({level: levels[level] for level in self.config.rpn_levels})
         filters, pool = self.config.fpn_filters, self.config.mask_pool_size
         self.box_head.build((None, None, *[self.config.box_pool_size] * 2, filters))
@@ -143,8 +145,6 @@ class MaskRCNN(Guarded, keras.Model):
             self.mask_score_head.build(
                 [(None, None, pool, pool, filters), (None, None, 2 * pool, 2 * pool)]
             )
-        if self.semantic_head:
-            self.semantic_head.build(levels)
         # Those without weights are not built yet. Keras would call the whole model once for their
         # sake, step by step: on JAX that takes longer than to compile it.
         for layer in self._flatten_layers():
@@ -155,9 +155,7 @@ class MaskRCNN(Guarded, keras.Model):
     def features(self, images, training=False):
         """Returns the feature pyramid of pictures `[B, H, W, 3]`, `{"P2": [B, H/4, W/4, F], …}`."""
         images = ops.cast(images, self.compute_dtype)
-        levels = self.backbone(images, training=training)
-        levels = self.fpn(levels)
-        return {level: levels[level] for level in self.config.levels}
+        return self.fpn(self.backbone(images, training=training))
 
     def propose(self, objectness, deltas, training=False):
         """Returns boxes `[B, P, 4]` and scores `[B, P]` out of what `model.rpn` says."""

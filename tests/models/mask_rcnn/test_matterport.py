@@ -450,7 +450,7 @@ def test_weights_within_a_saved_model_and_other_classes(model, weights, tmp_path
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(to_numpy(variable), value)
     load_matterport(model, path, heads=False)
-    bias = to_numpy(model.fpn.smooth["P2"].bias)
+    bias = to_numpy(model.fpn.get_layer("fpn_smooth_P2").bias)
     np.testing.assert_array_equal(bias, other["fpn_p2"]["bias"])
     for variable, value in zip(model.variables, before, strict=True):
         variable.assign(value)
