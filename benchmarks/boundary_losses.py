@@ -17,7 +17,7 @@ import tensorflow as tf
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from timing import compare
 
-from seglib.distance import pack_distances, signed_distance
+from seglib.core.distance import pack_distances, signed_distance
 from seglib.losses import Boundary, CrossEntropy, DistancePenalized, Hausdorff, ShapeAware
 
 

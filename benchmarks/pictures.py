@@ -28,7 +28,7 @@ WORST = 10
 NEAR = 0.03  # of the picture's height: what counts as near the border
 BOOTSTRAP = 1000
 DISPLACED = ((128, 1), (128, 2), (256, 1), (256, 2))  # size of the pictures, pixels
-CODE = (*leaderboard.CODE, "seglib/distance.py", "benchmarks/pictures.py")
+CODE = (*leaderboard.CODE, "seglib/core/distance.py", "benchmarks/pictures.py")
 
 
 def main():

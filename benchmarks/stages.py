@@ -40,12 +40,13 @@ MODELS = (
 # What the first cells of a chapter do.
 START_UP = {
     "importing TensorFlow and Keras": """
-from seglib import notebook
+from seglib.chapters import notebook
 with notebook.quiet():
     import keras, tensorflow
 """,
     "importing seglib": """
-from seglib import callbacks, losses, metrics, models, plot, profiles
+from seglib import callbacks, losses, metrics, models, plot
+from seglib.chapters import profiles
 from seglib.data import augment, sample
 """,
     "reading the pictures": "data = sample.load('train', image_size=128, batch_size=8)",

@@ -39,7 +39,7 @@ from seglib.metrics.confusion import iou_per_class
 ROOT = pathlib.Path(__file__).parents[1]
 # What a trained model depends on, besides its recipe, the data and the installed versions.
 CODE = (
-    *("benchmarks/training.py", "seglib/models", "seglib/losses", "seglib/fused.py"),
+    *("benchmarks/training.py", "seglib/models", "seglib/losses", "seglib/core/kernels.py"),
     *("seglib/callbacks.py", "seglib/data/augment.py", "seglib/data/pets.py"),
     "seglib/data/pipeline.py",
 )

@@ -11,8 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seglib.tuner import without_tuner
-
 # TensorBoard's plugins, and how each stores its data: scalar, tensor, or a row of blobs.
 KINDS = {"scalars": 1, "histograms": 2, "text": 2, "images": 3}
 
@@ -138,7 +136,7 @@ def read(folder):
     files = sorted(pathlib.Path(folder).glob("*tfevents*"))
     if not files:
         raise FileNotFoundError(f"{folder} holds no event file, expected *tfevents*.")
-    for record in without_tuner(tf.data.TFRecordDataset([str(file) for file in files])):
+    for record in tf.data.TFRecordDataset([str(file) for file in files]):
         event = tf.compat.v1.Event.FromString(record.numpy())
         for value in event.summary.value:
             kind = value.metadata.plugin_data.plugin_name

@@ -46,7 +46,7 @@ import sys
 if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
     # --no-deps: Colab's own TensorFlow, Keras and NumPy stay as they are.
     %pip install --quiet --no-deps {repository}/archive/refs/tags/v{version}.tar.gz
-    from seglib import colab
+    from seglib.chapters import colab
 
     colab.add_missing()
     colab.check()"""

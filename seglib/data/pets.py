@@ -7,7 +7,7 @@ import urllib.request
 import tensorflow as tf
 
 from seglib.data import pipeline
-from seglib.tuner import without_tuner
+from seglib.data.pipeline import without_tuner
 
 CLASSES = ("pet", "background", "border")
 IGNORE_LABEL = pipeline.IGNORE_LABEL

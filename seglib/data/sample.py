@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from seglib.data import drawing, pets, pipeline
-from seglib.tuner import without_tuner
+from seglib.data.pipeline import without_tuner
 
 TRAIN = 640
 TEST = 160

@@ -25,7 +25,7 @@ from PIL import Image
 
 from seglib.data import pairs
 from seglib.data.pairs import BadPairError
-from seglib.tuner import without_tuner
+from seglib.data.pipeline import without_tuner
 
 IMAGE, MASK, NAME = "image/encoded", "image/segmentation/class/encoded", "image/filename"
 HEIGHT, WIDTH = "image/height", "image/width"

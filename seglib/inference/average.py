@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from seglib.logits import two_channels
+from seglib.core.checks import two_channels
 
 
 @keras.saving.register_keras_serializable("seglib")

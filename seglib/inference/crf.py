@@ -29,7 +29,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib.logits import two_channels
+from seglib.core.checks import two_channels
 
 MOST_PIXELS = 128 * 128
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from seglib.logits import two_channels
+from seglib.core.checks import two_channels
 
 
 def predict_windows(

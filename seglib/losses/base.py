@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from seglib.distance import unpack
-from seglib.errors import check_shapes, expand_weight
-from seglib.fused import fused
-from seglib.logits import two_channels
+from seglib.core.checks import check_shapes, expand_weight, two_channels
+from seglib.core.distance import unpack
+from seglib.core.kernels import fused
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -23,7 +22,7 @@ class SegmentationLoss(keras.losses.Loss):
         Label map `[B, H, W]` (whole numbers, any dtype) and logits `[B, H, W, C]` to a scalar,
         computed in float32. `C = 1` is a yes-or-no task: the channel is the logit of class 1, and
         there are two classes. The label map may come packed with distances
-        (`seglib.distance.pack_distances`).
+        (`seglib.core.distance.pack_distances`).
     """
 
     def __init__(self, class_weights=None, *, ignore_label=255, name=None):

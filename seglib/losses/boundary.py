@@ -1,17 +1,17 @@
 r"""Losses that look at how far from the boundary of the truth a mistake is.
 
 All of them multiply a cost of each pixel, which has a gradient, by a distance, which has none. With
-a truth packed by `seglib.distance.pack_distances`, the distances of the truth are taken from it;
-otherwise they are computed, to the same values. Ignored pixels are no boundary: distances are
-measured past them (`seglib.distance.signed_distance`).
+a truth packed by `seglib.core.distance.pack_distances`, the distances of the truth are taken from
+it; otherwise they are computed, to the same values. Ignored pixels are no boundary: distances are
+measured past them (`seglib.core.distance.signed_distance`).
 """
 
 import keras
 from keras import ops
 
-from seglib.distance import signed_distance, unpack
-from seglib.errors import expand_weight
-from seglib.fused import fused
+from seglib.core.checks import expand_weight
+from seglib.core.distance import signed_distance, unpack
+from seglib.core.kernels import fused
 from seglib.losses.base import (
     RegionLoss,
     SegmentationLoss,
@@ -61,8 +61,8 @@ class Boundary(DistanceLoss):
 
     over the valid pixels *i* of one picture, with `p` the softmax of the logits, `s` the sample
     weights and `φ` the distance in pixels to the boundary of class *c*, negative inside
-    (`seglib.distance.signed_distance`; 0 for a class without a boundary). The mean over the classes
-    that stand in the picture, then over the pictures, is the loss. It is negative for good
+    (`seglib.core.distance.signed_distance`; 0 for a class without a boundary). The mean over the
+    classes that stand in the picture, then over the pictures, is the loss. It is negative for good
     predictions; its least value is minus the mean depth of the classes, which differs from picture
     to picture.
 
@@ -111,7 +111,7 @@ class Hausdorff(DistanceLoss):
 
     over the valid pixels *i* of one picture, with `p` the softmax of the logits, `g` the one-hot
     truth, `s` the sample weights and `δ` the distance in pixels to the boundary of class *c* in the
-    truth (the absolute value of `seglib.distance.signed_distance`; 0 for a class without a
+    truth (the absolute value of `seglib.core.distance.signed_distance`; 0 for a class without a
     boundary). The other distance is the same of the predicted label map, the arg-max of the logits;
     it counts as a constant. The mean over the classes that stand in the picture, then over the
     pictures, is the loss.

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from seglib.fused import fused
+from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, SegmentationLoss
 from seglib.losses.distribution import CrossEntropy
 from seglib.losses.region import Dice, safe_power

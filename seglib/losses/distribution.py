@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from seglib.distance import boundary_distance, unpack
-from seglib.fused import fused
+from seglib.core.distance import boundary_distance, unpack
+from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, class_sums, of_own_class, soft_overlap, weighted_mean
 
 
@@ -321,7 +321,7 @@ class DistancePenalized(PixelLoss):
       \qquad \phi_i = \max_j d_j - d_i$$
 
     over the valid pixels, with `d_i` the distance in pixels from pixel *i* to the nearest pixel of
-    another class (`seglib.distance.boundary_distance`) and the largest distance taken over the
+    another class (`seglib.core.distance.boundary_distance`) and the largest distance taken over the
     valid pixels of the same picture. The map is inverted, as in the paper: the largest weight
     stands at the boundary and falls by 1 with each pixel, to 1 at the point farthest from it. A
     picture of one class has no boundary, and `φ` is 0.

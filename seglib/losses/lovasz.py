@@ -18,9 +18,8 @@ weight 2 is two equal pixels.
 import keras
 from keras import ops
 
-from seglib.counting import count_each
-from seglib.errors import expand_weight
-from seglib.fused import fused
+from seglib.core.checks import expand_weight
+from seglib.core.kernels import count_each, fused
 from seglib.losses.base import (
     RegionLoss,
     class_sums,

@@ -11,9 +11,8 @@ import math
 import keras
 from keras import ops
 
-from seglib.distance import nearest, unpack
-from seglib.errors import check_num_classes, check_shapes, expand_weight
-from seglib.logits import two_channels
+from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
+from seglib.core.distance import nearest, unpack
 from seglib.metrics.confusion import LIMB_BITS, nan_mean, predicted_labels
 
 # Scores are summed as whole numbers, so that neither order nor number of the pictures matters:
@@ -31,7 +30,7 @@ class LabelMetric(keras.metrics.Metric):
     Args:
         num_classes: number of classes `C`.
         ignore_label: label of pixels that count nowhere. Other labels that are no class do not
-            count either; check them with `seglib.errors.check_labels`.
+            count either; check them with `seglib.core.checks.check_labels`.
         from_logits: whether predictions are logits `[B, H, W, C]` (for two classes also
             `[B, H, W, 1]`, the logit of class 1) or label maps `[B, H, W]`.
         name: name of the metric.

@@ -7,10 +7,9 @@ matrix itself and the ratio is taken once, at the end.
 import keras
 from keras import ops
 
-from seglib.distance import unpack
-from seglib.errors import check_num_classes, check_shapes, expand_weight
-from seglib.fused import fused
-from seglib.logits import two_channels
+from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
+from seglib.core.distance import unpack
+from seglib.core.kernels import fused
 
 # A count is kept as high * 2**30 + low in two int32 numbers: float32 stops being exact at 2**24,
 # which one batch of large pictures reaches, and JAX has no int64 unless asked.
@@ -25,7 +24,7 @@ def confusion_matrix(y_true, y_pred, num_classes, *, ignore_label=255, sample_we
         y_pred: predicted label map of the same shape.
         num_classes: number of classes `C`.
         ignore_label: label of pixels that count nowhere. Other labels outside `0 … C-1` are not
-            counted either; check them with `seglib.errors.check_labels`.
+            counted either; check them with `seglib.core.checks.check_labels`.
         sample_weight: `None`, or weights `[B]` or of the label map's shape; pixels where they are
             0 do not count. (The counts are whole numbers, so other weights count as 1.)
 
@@ -89,7 +88,7 @@ class ConfusionMetric(keras.metrics.Metric):
             classes also `[B, H, W, 1]`, the logit of class 1) or label maps `[B, H, W]`.
         name: name of the metric.
 
-    Truth that is packed with distances (`seglib.distance.pack_distances`) is taken as well.
+    Truth that is packed with distances (`seglib.core.distance.pack_distances`) is taken as well.
 
     Raises:
         ValueError: if shapes do not belong together.

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from seglib.distance import distance_transform
+from seglib.core.distance import distance_transform
 
 KINDS = ("outline", "lost", "invented")
 

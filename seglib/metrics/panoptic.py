@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib.errors import check_num_classes, expand_weight
+from seglib.core.checks import check_num_classes, expand_weight
 from seglib.metrics.confusion import count_cells
 
 # The IoU of a match lies in (0.5, 1], where float32 has steps of 2**-24: in units of 2**-24 it is

@@ -10,7 +10,7 @@ import typing
 import numpy as np
 from keras import ops
 
-from seglib.fused import fused
+from seglib.core.kernels import fused
 from seglib.metrics.boundary import BoundaryF1, BoundaryIoU
 from seglib.metrics.confusion import count_cells
 

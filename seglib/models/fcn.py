@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from seglib.errors import check_num_classes
+from seglib.core.checks import check_num_classes
 from seglib.models.levels import level_inputs
 from seglib.models.segmentation_model import SegmentationModel, check_strides, prepare_backbone
 from seglib.models.upsample import Upsample

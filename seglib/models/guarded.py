@@ -6,9 +6,6 @@ import warnings
 import zipfile
 
 import keras
-import numpy as np
-
-from seglib.tuner import without_tuner
 
 OUT_OF_MEMORY = (
     "ResourceExhausted",
@@ -50,46 +47,17 @@ class Guarded:
                 "model wrote."
             ) from error
 
-    def fit(self, x=None, *args, **kwargs):
-        if "validation_data" in kwargs:
-            kwargs["validation_data"] = without_tuner(kwargs["validation_data"])
+    def fit(self, *args, **kwargs):
         with memory_advice():
-            build_optimizer(self)
-            return super().fit(without_tuner(x), *args, **kwargs)
+            return super().fit(*args, **kwargs)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, *args, **kwargs):
         with memory_advice():
-            return super().evaluate(without_tuner(x), *args, **kwargs)
+            return super().evaluate(*args, **kwargs)
 
-    def predict(self, x, batch_size=None, *args, **kwargs):
-        if isinstance(x, np.ndarray) and keras.backend.backend() == "tensorflow" and alone(self):
-            # Keras would make a data set of the array itself, with a tuner.
-            x, batch_size = slices(x, batch_size or 32), None
+    def predict(self, *args, **kwargs):
         with memory_advice():
-            return super().predict(without_tuner(x), batch_size, *args, **kwargs)
-
-
-def build_optimizer(model):
-    """Makes an optimizer's variables before the first step.
-
-    Made within it, they let TensorFlow trace the step twice, the slowest part of a short training.
-    Under a distribution strategy they stay Keras's business.
-    """
-    if alone(model) and model.compiled and model.optimizer and not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-
-
-def alone(model):
-    """Says whether a model runs on one device."""
-    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow alone
-    return strategy is None or strategy.num_replicas_in_sync == 1
-
-
-def slices(array, batch_size):
-    """Returns the batches of an array as a `tf.data.Dataset`."""
-    import tensorflow as tf
-
-    return tf.data.Dataset.from_tensor_slices(array).batch(batch_size)
+            return super().predict(*args, **kwargs)
 
 
 def load_model(path):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from seglib.errors import check_num_classes
+from seglib.core.checks import check_num_classes
 from seglib.models.backbone import backbone as build_backbone
 from seglib.models.backbone import freeze_statistics, unfreeze
 from seglib.models.guarded import Guarded

@@ -2,7 +2,7 @@
 
 import keras
 
-from seglib.errors import check_num_classes
+from seglib.core.checks import check_num_classes
 from seglib.models.convolution import conv_norm_relu
 from seglib.models.levels import level_inputs
 from seglib.models.segmentation_model import (

@@ -2,7 +2,7 @@
 
 import keras
 
-from seglib.errors import check_num_classes
+from seglib.core.checks import check_num_classes
 
 
 def unet_original(

@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 from scipy.special import softmax
 
-from seglib.distance import pack_distances
+from seglib.core.distance import pack_distances
 from seglib.losses import Boundary, CrossEntropy, Hausdorff, ShapeAware
 
 # Three columns; the boundary runs between the second and the third.

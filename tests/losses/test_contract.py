@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seglib import losses
-from seglib.distance import pack_distances
+from seglib.core.distance import pack_distances
 from seglib.losses import CrossEntropy, Dice, WeightedSum
 
 pytestmark = pytest.mark.no_cover  # the same lines as in other tests, again and again

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seglib import losses
-from seglib.distance import pack_distances
+from seglib.core.distance import pack_distances
 
 to_numpy = keras.ops.convert_to_numpy
 # Sizes as they come, but few of them: a backend compiles a function anew for each.

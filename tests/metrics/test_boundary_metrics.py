@@ -10,7 +10,7 @@ from scipy.spatial import distance as scipy_distance
 from skimage import metrics as skimage_metrics
 from skimage import segmentation
 
-from seglib.distance import pack_distances
+from seglib.core.distance import pack_distances
 from seglib.losses import CrossEntropy
 from seglib.metrics import AverageSurfaceDistance, BoundaryF1, BoundaryIoU, HausdorffDistance
 from seglib.metrics.boundary import edges, quantile

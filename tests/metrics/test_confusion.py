@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from seglib.distance import pack_distances
+from seglib.core.distance import pack_distances
 from seglib.metrics import (
     ClassIoU,
     DiceScore,

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage, stats
 from sklearn import metrics as sklearn_metrics
 
-from seglib.distance import pack_distances
+from seglib.core.distance import pack_distances
 from seglib.metrics import BoundaryF1, BoundaryIoU, DiceScore, MeanIoU, report
 from seglib.metrics.report import Interval, summarize, weighted_scores
 

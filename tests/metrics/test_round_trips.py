@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from seglib.distance import pack_distances
+from seglib.core.distance import pack_distances
 from seglib.metrics import ClassIoU, DiceScore, MeanIoU, PixelAccuracy, confusion_matrix, report
 
 to_numpy = keras.ops.convert_to_numpy

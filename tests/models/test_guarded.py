@@ -8,7 +8,6 @@ import pytest
 from keras import ops
 
 from seglib import models
-from seglib.losses import CrossEntropy
 from seglib.models.guarded import Guarded, memory_advice
 
 SHAPE = (32, 32, 3)
@@ -143,71 +142,3 @@ def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)) as raised, memory_advice():
         raise error
     assert raised.value is error
-
-
-def test_a_training_step_is_traced_once():
-    traced = []
-
-    class Counted(keras.losses.Loss):
-        def call(self, truth, logits):
-            traced.append(1)
-            return ops.mean(logits, axis=(1, 2, 3))
-
-    image = keras.Input((8, 8, 3))
-    network = keras.layers.Conv2D(3, 1)(image)
-
-    class Model(Guarded, keras.Model):
-        pass
-
-    model = Model(image, network)
-    model.compile(keras.optimizers.Adam(), Counted())
-    pictures = np.ones((4, 8, 8, 3), "float32")
-    model.fit(pictures, np.zeros((4, 8, 8)), batch_size=2, epochs=2, verbose=0)
-    # JAX looks at the shapes first, without compiling.
-    assert len(traced) == (1 if keras.backend.backend() == "tensorflow" else 2)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data alone has a tuner")
-def test_no_pass_waits_for_the_tuner(monkeypatch):
-    import tensorflow as tf
-    from keras.src.backend.tensorflow.trainer import TFEpochIterator
-
-    seen = []
-
-    def watched(self, *args, **kwargs):
-        begin(self, *args, **kwargs)
-        seen.append(self._distributed_dataset.options().autotune.enabled)
-
-    begin = TFEpochIterator.__init__
-    monkeypatch.setattr(TFEpochIterator, "__init__", watched)
-    model = build()
-    model.compile("adam", CrossEntropy(), run_eagerly=True)
-    images, masks = np.zeros((4, *SHAPE), "uint8"), np.zeros((4, *SHAPE[:2]), "uint8")
-    pairs = tf.data.Dataset.from_tensor_slices((images, masks)).batch(2)
-    model.fit(pairs, validation_data=pairs, epochs=2, shuffle=False, verbose=0)
-    model.evaluate(pairs, verbose=0)
-    model.predict(tf.data.Dataset.from_tensor_slices(images).batch(2), verbose=0)
-    model.predict(images, verbose=0)
-    assert seen == [False] * 5  # training, validation, and the other three
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64"])
-def test_an_array_is_predicted_as_keras_does(dtype):
-    model = build()
-    images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype(dtype)
-    expected = keras.Model.predict(model, images, verbose=0)
-    for options in ({}, {"batch_size": 2}, {"batch_size": 64}):
-        logits = model.predict(images, verbose=0, **options)
-        assert logits.dtype == expected.dtype == "float32"
-        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
-
-
-def test_an_optimizer_has_the_variables_that_are_trainable_at_the_first_step():
-    model = models.unet(3, backbone="small", weights=None, input_shape=(32, 32, 3))
-    model.compile("adam", "mse")
-    assert not model.optimizer.built  # a reader may still freeze a part
-    model.backbone.trainable = False
-    model.compile("adam", "mse")
-    model.fit(np.ones((1, 32, 32, 3)), np.ones((1, 32, 32, 3)), verbose=0)
-    moments = [v for v in model.optimizer.variables if "momentum" in v.path]
-    assert len(moments) == len(model.trainable_variables)

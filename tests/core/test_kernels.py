@@ -1,10 +1,10 @@
-"""A fused function is the same function: values, errors, unknown shapes."""
+"""A fused function is the same function, and counts are NumPy's; runs on any backend."""
 
 import keras
 import numpy as np
 import pytest
 
-from seglib.fused import fused
+from seglib.core.kernels import count_each, fused
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -60,3 +60,18 @@ def test_xla_is_not_called_within_xla(jit_compile):
     }
     assert jit_compile == ("ArgMax" in kinds)
     assert jit_compile != any("PartitionedCall" in kind for kind in kinds)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_it_is_numpys_bincount_of_each_row(weighted):
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 7, (3, 50)).astype("int32")
+    weights = rng.random(numbers.shape).astype("float32") if weighted else None
+    counts = keras.ops.convert_to_numpy(
+        count_each(keras.ops.convert_to_tensor(numbers), 9, weights)
+    )
+    assert counts.shape == (3, 9) and counts.dtype == "float32"
+    for i in range(3):
+        row = None if weights is None else weights[i].astype("float64")
+        expected = np.bincount(numbers[i], weights=row, minlength=9)
+        np.testing.assert_allclose(counts[i], expected, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""seglib.notebook: a quiet start, the source of seglib, the checks of the exercises."""
+"""seglib.chapters.notebook: a quiet start, the source of seglib, the checks of the exercises."""
 
 import inspect
 import os
@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from seglib import notebook
+from seglib.chapters import notebook
 from seglib.data import pipeline
 
 
@@ -134,7 +134,7 @@ def run(code, **environment):
 
 WRITES = """
     import os
-    from seglib import notebook
+    from seglib.chapters import notebook
 
     with notebook.quiet():
         os.write(2, b"from C++ ")
@@ -161,7 +161,7 @@ def test_quiet_hides_nothing_at_level_0_and_keeps_another_level():
 def test_quiet_shows_what_it_caught_when_the_import_fails():
     code = """
         import os
-        from seglib import notebook
+        from seglib.chapters import notebook
 
         with notebook.quiet():
             os.write(2, b"missing library")
@@ -175,7 +175,7 @@ def test_quiet_shows_what_it_caught_when_the_import_fails():
 
 def test_quiet_silences_tensorflow_s_start():
     code = """
-        from seglib import notebook
+        from seglib.chapters import notebook
 
         with notebook.quiet():
             import tensorflow as tf
@@ -187,7 +187,7 @@ def test_quiet_silences_tensorflow_s_start():
 
 def test_quiet_drops_one_warning_of_tensorflow_datasets_and_no_other():
     code = """
-        from seglib import notebook
+        from seglib.chapters import notebook
 
         with notebook.quiet():
             import tensorflow as tf

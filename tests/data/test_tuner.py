@@ -1,11 +1,9 @@
 """Data sets without tf.data's tuner."""
 
-import numpy as np
 import pytest
 
-from seglib import tracking
 from seglib.data import pets, pipeline, sample, scenes, tfrecord
-from seglib.tuner import without_tuner
+from seglib.data.pipeline import without_tuner
 
 tf = pytest.importorskip("tensorflow")
 
@@ -22,24 +20,11 @@ def test_the_elements_stay(numbers):
     assert [n.tolist() for n in found.as_numpy_iterator()] == [[0, 1], [2, 3], [4, 5], [6]]
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_who_has_chosen_is_not_overruled(numbers, enabled):
-    options = tf.data.Options()
-    options.autotune.enabled = enabled
-    chosen = numbers.with_options(options)
-    assert without_tuner(chosen) is chosen
-
-
 def test_other_options_stay(numbers):
     options = tf.data.Options()
     options.deterministic = False
     found = without_tuner(numbers.with_options(options)).options()
     assert found.deterministic is False and found.autotune.enabled is False
-
-
-@pytest.mark.parametrize("data", [None, np.zeros(3), (np.zeros(3), np.zeros(3)), [1, 2]])
-def test_anything_else_stays_as_it_is(data):
-    assert without_tuner(data) is data
 
 
 @pytest.fixture
@@ -62,12 +47,6 @@ def folder(tmp_path_factory):
     return sample.prepare(train=4, test=2, size=64, cache_dir=tmp_path_factory.mktemp("pets"))
 
 
-def read_events(folder, tmp_path):
-    with tracking.Events(tmp_path / "run") as events:
-        events.scalar("loss", 1.0, 0)
-    return tracking.read(tmp_path / "run")
-
-
 def read_shards(folder, tmp_path):
     pairs = ((e["image"], e["mask"]) for e in sample.examples("test", data_dir=folder))
     tfrecord.write(pairs, tmp_path / "pairs")
@@ -85,7 +64,6 @@ READERS = {
         "train", source="pasted", data_dir=folder, image_size=32
     ),
     "shards": read_shards,
-    "event files": read_events,
 }
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from seglib import errors
+from seglib.core import checks
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from seglib import errors
     ],
 )
 def test_shapes_that_belong_together(true_shape, pred_shape, kwargs):
-    errors.check_shapes(keras.KerasTensor(true_shape), keras.KerasTensor(pred_shape), **kwargs)
+    checks.check_shapes(keras.KerasTensor(true_shape), keras.KerasTensor(pred_shape), **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_shapes_that_belong_together(true_shape, pred_shape, kwargs):
 )
 def test_shapes_that_do_not(true_shape, pred_shape, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        errors.check_shapes(keras.KerasTensor(true_shape), keras.KerasTensor(pred_shape), **kwargs)
+        checks.check_shapes(keras.KerasTensor(true_shape), keras.KerasTensor(pred_shape), **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_shapes_that_do_not(true_shape, pred_shape, kwargs, message):
     ],
 )
 def test_label_maps_that_are_right(labels, kwargs):
-    errors.check_labels(np.array(labels), 3, **kwargs)
+    checks.check_labels(np.array(labels), 3, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_label_maps_that_are_right(labels, kwargs):
 )
 def test_label_maps_that_are_wrong_are_told_which_labels(labels, kwargs, bad):
     with pytest.raises(ValueError, match=f"holds {bad}, expected whole numbers 0 to 2"):
-        errors.check_labels(np.array(labels), 3, **kwargs)
+        checks.check_labels(np.array(labels), 3, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,17 @@ def test_label_maps_that_are_wrong_are_told_which_labels(labels, kwargs, bad):
     [((2,), (2, 1, 1)), ((2, 4, 5), (2, 4, 5)), ((2, 1, 5), (2, 1, 5)), ((), (1, 1, 1))],
 )
 def test_weights_get_the_rank_of_the_label_map(shape, expected):
-    weight = errors.expand_weight(np.ones(shape), np.zeros((2, 4, 5)))
+    weight = checks.expand_weight(np.ones(shape), np.zeros((2, 4, 5)))
     assert tuple(weight.shape) == expected
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 5), (2, 4, 5, 1), (2, 4, 6)])
 def test_weights_that_fit_nothing(shape):
     with pytest.raises(ValueError, match=r"sample_weight has shape .* expected \[B\]"):
-        errors.expand_weight(np.ones(shape), np.zeros((2, 4, 5)))
+        checks.expand_weight(np.ones(shape), np.zeros((2, 4, 5)))
 
 
 def test_at_least_two_classes():
-    errors.check_num_classes(2)
+    checks.check_num_classes(2)
     with pytest.raises(ValueError, match="num_classes is 1, expected at least 2; .*'yes' and 'no'"):
-        errors.check_num_classes(1)
+        checks.check_num_classes(1)

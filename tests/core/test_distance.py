@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from seglib.distance import (
+from seglib.core.distance import (
     boundary_distance,
     distance_transform,
     pack_distances,

@@ -11,7 +11,7 @@ import math
 
 from keras import ops
 
-from seglib.fused import fused
+from seglib.core.kernels import fused
 
 INFINITY = float("inf")
 # Rows that are compared before the second pass asks again whether it is done.

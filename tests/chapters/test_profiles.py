@@ -5,7 +5,8 @@ import inspect
 
 import pytest
 
-from seglib import models, profiles
+from seglib import models
+from seglib.chapters import profiles
 from seglib.data import pets, sample
 
 

@@ -1,4 +1,4 @@
-"""Checks of label maps and logits that end in one readable `ValueError`."""
+"""What models, losses and metrics do with their arguments before anything else."""
 
 from keras import ops
 
@@ -123,3 +123,20 @@ def check_labels(y_true, num_classes, ignore_label=255):
             f"{ignore_label} (ignored). The files of the Oxford-IIIT Pets store 1, 2, 3: "
             "subtract one; values in between come from resizing a mask bilinearly."
         )
+
+
+def two_channels(logits):
+    """Gives binary logits of one channel the second one that they leave out.
+
+    The one channel `z` is the logit of class 1: `sigmoid(z)` is its probability, which is what the
+    softmax of the two channels `(0, z)` gives.
+
+    Args:
+        logits: `[..., C]`.
+
+    Returns:
+        `[..., 2]`, the pair `(0, z)`, if `C` is 1; otherwise the logits as they are.
+    """
+    if logits.shape[-1] != 1:
+        return logits
+    return ops.concatenate([ops.zeros_like(logits), logits], axis=-1)

@@ -1,0 +1,1 @@
+"""What only the chapters need: profiles, helpers for notebooks, Colab, measured results."""

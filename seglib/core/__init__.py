@@ -1,0 +1,1 @@
+"""What all other parts stand on: checks, exact distances, compiled kernels."""
