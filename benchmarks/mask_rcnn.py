@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from seglib.models import MaskRCNN, MaskRCNNConfig
-from seglib.models.mask_rcnn.paste import paste
+from seglib.models.rcnn.paste import paste
 
 ROUNDS = 5
 

@@ -20,8 +20,8 @@ import numpy as np
 from seglib.data import scenes
 from seglib.metrics import COCOAveragePrecision
 from seglib.models import MaskRCNN, MaskRCNNConfig
-from seglib.models.mask_rcnn.paste import paste
-from seglib.models.mask_rcnn.roi_align import crop_masks
+from seglib.models.rcnn.paste import paste
+from seglib.models.rcnn.roi_align import crop_masks
 
 SCENES = 4
 STEPS = 400

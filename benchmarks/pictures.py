@@ -19,9 +19,9 @@ from training import describe_data, fingerprint_of_code
 from seglib import results
 from seglib.data import pets
 from seglib.metrics import confusion_matrix, error_kinds
-from seglib.metrics.compare import differences
+from seglib.metrics.comparison import differences
 from seglib.metrics.confusion import iou_per_class
-from seglib.metrics.report import PictureCounter, weighted_scores
+from seglib.metrics.reports import PictureCounter, weighted_scores
 
 SEED = 0  # of the pairs: the one that every model has
 WORST = 10

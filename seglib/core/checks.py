@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from seglib.core.constants import IGNORE_LABEL
+
 
 def check_num_classes(num_classes):
     """Raises if a model or metric cannot have this number of classes.
@@ -99,7 +101,7 @@ def expand_weight(sample_weight, y_true):
     return weight
 
 
-def check_labels(y_true, num_classes, ignore_label=255):
+def check_labels(y_true, num_classes, ignore_label=IGNORE_LABEL):
     """Raises if a label map holds anything but `0 … C-1` and the ignore label.
 
     For use outside a graph: it looks at the values.

@@ -11,6 +11,7 @@ import math
 
 from keras import ops
 
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.kernels import fused
 
 INFINITY = float("inf")
@@ -38,7 +39,7 @@ def distance_transform(mask):
     return nearest(targets[..., None])[..., 0]
 
 
-def signed_distance(labels, num_classes, ignore_label=255):
+def signed_distance(labels, num_classes, ignore_label=IGNORE_LABEL):
     """Returns the distance of each pixel to the boundary of each class, negative inside the class.
 
     A pixel outside the class measures to the nearest pixel of the class, a pixel inside to the
@@ -74,7 +75,7 @@ def signed_distance(labels, num_classes, ignore_label=255):
     return ops.stop_gradient(ops.reshape(signed, [*shape, num_classes]))
 
 
-def boundary_distance(labels, ignore_label=255, num_classes=256):
+def boundary_distance(labels, ignore_label=IGNORE_LABEL, num_classes=256):
     """Returns the distance of each pixel to the nearest pixel of another class.
 
     It is the pixel's own entry of `signed_distance`, times -1.
@@ -106,7 +107,7 @@ def boundary_distance(labels, ignore_label=255, num_classes=256):
     return ops.where(valid, zero_if_infinite(distance), 0.0)
 
 
-def pack_distances(labels, num_classes, ignore_label=255):
+def pack_distances(labels, num_classes, ignore_label=IGNORE_LABEL):
     """Packs a label map with its signed distances, so that losses need not compute them.
 
     Every loss and metric of seglib takes the result in place of the label map. On the TensorFlow

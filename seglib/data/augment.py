@@ -16,6 +16,7 @@ import math
 
 import tensorflow as tf
 
+from seglib.core.constants import GRAY
 from seglib.data import pipeline
 
 IGNORE_LABEL = 255
@@ -75,7 +76,7 @@ class Augment:
         geometry_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
         transforms = self.matrices(*tf.unstack(shape), geometry_seed)
         size = None if self.crop is None else pipeline.as_size(self.crop)
-        images = warp(images, transforms, size, fill=127.0)
+        images = warp(images, transforms, size, fill=GRAY)
         masks = warp(masks[..., None], transforms, size, fill=IGNORE_LABEL, nearest=True)[..., 0]
         return self.change_color(images, color_seed), masks
 

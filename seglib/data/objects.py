@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from seglib.core.constants import GRAY
 from seglib.data import augment as augmentation
 from seglib.data import pipeline
 
-GRAY = 127  # around a picture that keeps its proportions
 PADDING = -1  # the class of a row that holds no object
 
 

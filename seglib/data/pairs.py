@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from seglib.core.constants import GRAY
 from seglib.data import pipeline
 
 IGNORE_LABEL = pipeline.IGNORE_LABEL
@@ -23,7 +24,6 @@ ON_ERROR = ("raise", "skip")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 _CHUNK = 64  # pairs that are held undecoded at a time
-_FILL = 127.0  # around a picture that keeps its proportions
 
 
 class BadPairError(pipeline.CorruptDataError, ValueError):
@@ -210,7 +210,7 @@ def resize(data, mask, size, keep_aspect):
     inner = tuple(max(1, round(side * factor)) for side in mask.shape)
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     place = slice(top, top + inner[0]), slice(left, left + inner[1])
-    image = np.full((*size, 3), _FILL, "uint8")
+    image = np.full((*size, 3), GRAY, "uint8")
     labels = np.full(size, IGNORE_LABEL, "uint8")
     image[place], labels[place] = pipeline.decode_image(data, inner), nearest(mask, inner)
     return image, labels

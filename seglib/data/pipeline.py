@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 NUM_CLASSES = 3
-IGNORE_LABEL = 255
 
 
 class CorruptDataError(OSError):

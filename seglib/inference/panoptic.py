@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from seglib.core.constants import IGNORE_LABEL
+
 
 def merge(
     detections,
@@ -11,7 +13,7 @@ def merge(
     min_score=0.5,
     overlap=0.5,
     stuff_area=0,
-    ignore_label=255,
+    ignore_label=IGNORE_LABEL,
 ):
     """Gives each pixel one class and, on things, one instance.
 

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from seglib.core.checks import two_channels
+from seglib.core.constants import GRAY
 
 
 def predict_windows(
@@ -19,7 +20,7 @@ def predict_windows(
     batch_size=4,
     output="labels",
     out=None,
-    pad_value=127,
+    pad_value=GRAY,
 ):
     """Predicts one picture of any size in overlapping windows.
 

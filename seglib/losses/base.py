@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from seglib.core.checks import check_shapes, expand_weight, two_channels
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import unpack
 from seglib.core.kernels import fused
 
@@ -25,7 +26,7 @@ class SegmentationLoss(keras.losses.Loss):
         (`seglib.core.distance.pack_distances`).
     """
 
-    def __init__(self, class_weights=None, *, ignore_label=255, name=None):
+    def __init__(self, class_weights=None, *, ignore_label=IGNORE_LABEL, name=None):
         super().__init__(name=name, reduction="mean_with_sample_weight", dtype="float32")
         if class_weights is not None:
             class_weights = [float(w) for w in class_weights]
@@ -143,7 +144,9 @@ class RegionLoss(SegmentationLoss):
         weights the pixels inside each picture's sums.
     """
 
-    def __init__(self, class_weights=None, *, classes="present", ignore_label=255, name=None):
+    def __init__(
+        self, class_weights=None, *, classes="present", ignore_label=IGNORE_LABEL, name=None
+    ):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
         if classes not in ("present", "all"):
             raise ValueError(f"classes is {classes!r}, expected 'present' or 'all'.")

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from seglib.core.checks import expand_weight
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import signed_distance, unpack
 from seglib.core.kernels import fused
 from seglib.losses.base import (
@@ -95,7 +96,9 @@ class Boundary(DistanceLoss):
         picks, where absent ones count as 0.
     """
 
-    def __init__(self, class_weights=None, *, classes="present", ignore_label=255, name="boundary"):
+    def __init__(
+        self, class_weights=None, *, classes="present", ignore_label=IGNORE_LABEL, name="boundary"
+    ):
         super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
 
     def costs(self, y_true, labels, logits):
@@ -156,7 +159,7 @@ class Hausdorff(DistanceLoss):
         alpha=2.0,
         one_sided=False,
         classes="present",
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         name="hausdorff",
     ):
         super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
@@ -222,7 +225,7 @@ class ShapeAware(SegmentationLoss):
         boundary; we know of no such loss there.
     """
 
-    def __init__(self, class_weights=None, *, ignore_label=255, name="shape_aware"):
+    def __init__(self, class_weights=None, *, ignore_label=IGNORE_LABEL, name="shape_aware"):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
 
     def __call__(self, y_true, y_pred, sample_weight=None):

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, SegmentationLoss
 from seglib.losses.distribution import CrossEntropy
@@ -129,7 +130,7 @@ class Combo(SegmentationLoss):
         alpha=0.5,
         smooth=0.0,
         classes="present",
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         name="combo",
     ):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
@@ -202,7 +203,7 @@ class ExpLog(SegmentationLoss):
         gamma=0.3,
         smooth=1.0,
         classes="present",
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         name="exp_log",
     ):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)

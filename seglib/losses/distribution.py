@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import boundary_distance, unpack
 from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, class_sums, of_own_class, soft_overlap, weighted_mean
@@ -53,7 +54,7 @@ class CrossEntropy(PixelLoss):
         self,
         class_weights=None,
         *,
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         label_smoothing=0.0,
         positive_weight=None,
         name="cross_entropy",
@@ -117,7 +118,9 @@ class BalancedCrossEntropy(PixelLoss):
         binary task in the same ratio (the number of pixels of the other class).
     """
 
-    def __init__(self, class_weights=None, *, ignore_label=255, name="balanced_cross_entropy"):
+    def __init__(
+        self, class_weights=None, *, ignore_label=IGNORE_LABEL, name="balanced_cross_entropy"
+    ):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -165,7 +168,7 @@ class Focal(PixelLoss):
     """
 
     def __init__(
-        self, class_weights=None, *, gamma=2.0, alpha=None, ignore_label=255, name="focal"
+        self, class_weights=None, *, gamma=2.0, alpha=None, ignore_label=IGNORE_LABEL, name="focal"
     ):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
         if not gamma >= 0:
@@ -232,7 +235,7 @@ class TopK(PixelLoss):
         the share, is in Pohlen et al., Full-Resolution Residual Networks, CVPR 2017.
     """
 
-    def __init__(self, class_weights=None, *, k=0.1, ignore_label=255, name="top_k"):
+    def __init__(self, class_weights=None, *, k=0.1, ignore_label=IGNORE_LABEL, name="top_k"):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
         if not 0 < k <= 1:
             raise ValueError(f"k is {k}, expected a share of the pixels in (0, 1].")
@@ -290,7 +293,9 @@ class IoUBalanced(PixelLoss):
         arXiv:1908.05641 (the classification loss); `η` = 1.5 is the default of the authors' code.
     """
 
-    def __init__(self, class_weights=None, *, eta=1.5, ignore_label=255, name="iou_balanced"):
+    def __init__(
+        self, class_weights=None, *, eta=1.5, ignore_label=IGNORE_LABEL, name="iou_balanced"
+    ):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
         if not eta >= 0:
             raise ValueError(f"eta is {eta}, expected a number of at least 0.")
@@ -351,7 +356,7 @@ class DistancePenalized(PixelLoss):
         as the point farthest from it.
     """
 
-    def __init__(self, class_weights=None, *, ignore_label=255, name="distance_penalized"):
+    def __init__(self, class_weights=None, *, ignore_label=IGNORE_LABEL, name="distance_penalized"):
         super().__init__(class_weights, ignore_label=ignore_label, name=name)
 
     def __call__(self, y_true, y_pred, sample_weight=None):

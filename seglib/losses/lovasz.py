@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from seglib.core.checks import expand_weight
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.kernels import count_each, fused
 from seglib.losses.base import (
     RegionLoss,
@@ -46,7 +47,7 @@ class LovaszLoss(RegionLoss):
         *,
         per_image=True,
         classes="present",
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         name=None,
     ):
         super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
@@ -158,7 +159,7 @@ class LovaszSoftmax(LovaszLoss):
         classes="present",
         method="histogram",
         bins=1024,
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         name="lovasz_softmax",
     ):
         super().__init__(
@@ -235,7 +236,7 @@ class LovaszHinge(LovaszLoss):
         *,
         per_image=True,
         classes="all",
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         name="lovasz_hinge",
     ):
         super().__init__(

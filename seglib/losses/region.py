@@ -13,6 +13,7 @@ The loss is the mean over the classes that stand in the picture, then over the p
 import keras
 from keras import ops
 
+from seglib.core.constants import IGNORE_LABEL
 from seglib.losses.base import (
     RegionLoss,
     class_sums,
@@ -36,7 +37,13 @@ class OverlapLoss(RegionLoss):
     """
 
     def __init__(
-        self, class_weights=None, *, smooth=0.0, classes="present", ignore_label=255, name=None
+        self,
+        class_weights=None,
+        *,
+        smooth=0.0,
+        classes="present",
+        ignore_label=IGNORE_LABEL,
+        name=None,
     ):
         super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
         if not smooth >= 0:

@@ -7,7 +7,7 @@ from seglib.metrics.boundary import (
     HausdorffDistance,
 )
 from seglib.metrics.coco import COCOAveragePrecision
-from seglib.metrics.compare import Difference, compare
+from seglib.metrics.comparison import Difference, compare
 from seglib.metrics.confusion import (
     ClassIoU,
     DiceScore,
@@ -15,9 +15,9 @@ from seglib.metrics.confusion import (
     PixelAccuracy,
     confusion_matrix,
 )
-from seglib.metrics.error_kinds import error_kinds
+from seglib.metrics.kinds_of_error import error_kinds
 from seglib.metrics.panoptic import PanopticQuality
-from seglib.metrics.report import Report, report
+from seglib.metrics.reports import Report, report
 
 __all__ = [
     "AverageSurfaceDistance",

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import nearest, unpack
 from seglib.metrics.confusion import LIMB_BITS, nan_mean, predicted_labels
 
@@ -39,7 +40,7 @@ class LabelMetric(keras.metrics.Metric):
         ValueError: if shapes do not belong together.
     """
 
-    def __init__(self, num_classes, *, ignore_label=255, from_logits=True, name=None):
+    def __init__(self, num_classes, *, ignore_label=IGNORE_LABEL, from_logits=True, name=None):
         super().__init__(name=name, dtype="float32")
         check_num_classes(num_classes)
         self.num_classes = num_classes

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
+from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import unpack
 from seglib.core.kernels import fused
 
@@ -16,7 +17,7 @@ from seglib.core.kernels import fused
 LIMB_BITS = 30
 
 
-def confusion_matrix(y_true, y_pred, num_classes, *, ignore_label=255, sample_weight=None):
+def confusion_matrix(y_true, y_pred, num_classes, *, ignore_label=IGNORE_LABEL, sample_weight=None):
     """Counts how often each class was taken for each other.
 
     Args:
@@ -94,7 +95,7 @@ class ConfusionMetric(keras.metrics.Metric):
         ValueError: if shapes do not belong together.
     """
 
-    def __init__(self, num_classes, *, ignore_label=255, from_logits=True, name=None):
+    def __init__(self, num_classes, *, ignore_label=IGNORE_LABEL, from_logits=True, name=None):
         super().__init__(name=name, dtype="float32")
         check_num_classes(num_classes)
         self.num_classes = num_classes

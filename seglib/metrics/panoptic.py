@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from seglib.core.checks import check_num_classes, expand_weight
+from seglib.core.constants import IGNORE_LABEL
 from seglib.metrics.confusion import count_cells
 
 # The IoU of a match lies in (0.5, 1], where float32 has steps of 2**-24: in units of 2**-24 it is
@@ -78,7 +79,7 @@ class PanopticQuality(keras.metrics.Metric):
         *,
         things,
         max_instances=100,
-        ignore_label=255,
+        ignore_label=IGNORE_LABEL,
         name="panoptic_quality",
     ):
         super().__init__(name=name, dtype="float32")

@@ -1,12 +1,12 @@
 """Segmentation models: a backbone, a decoder and a head."""
 
-from seglib.models.backbone import backbone
+from seglib.models.backbones import backbone
 from seglib.models.convolution import AtrousConv2D, conv_norm_relu
-from seglib.models.cost import LayerCost, PartCost, cost, layer_costs
+from seglib.models.costs import LayerCost, PartCost, cost, layer_costs
 from seglib.models.deeplab import deeplab_v3_plus
 from seglib.models.dilation import dilate
-from seglib.models.efficientnet_lite import efficientnet_lite
-from seglib.models.fcn import (
+from seglib.models.efficientnet import efficientnet_lite
+from seglib.models.fully_convolutional import (
     bilinear_kernel,
     convert_classifier,
     fcn,
@@ -19,12 +19,11 @@ from seglib.models.fcn import (
 from seglib.models.fusion import fusion_decoder
 from seglib.models.guarded import load_model
 from seglib.models.levels import levels_for, stride_of
-from seglib.models.mask_rcnn import MaskRCNN, MaskRCNNConfig, mask_rcnn
 from seglib.models.pyramids import RATES, aspp, fpn, jpu
+from seglib.models.rcnn import MaskRCNN, MaskRCNNConfig, mask_rcnn
 from seglib.models.segmentation_model import SegmentationModel, segmentation_head
-from seglib.models.small_backbone import small_backbone
-from seglib.models.unet import tutorial_decoder, unet, unet_decoder
-from seglib.models.unet_original import unet_original
+from seglib.models.small import small_backbone
+from seglib.models.u_net import tutorial_decoder, unet, unet_decoder, unet_original
 from seglib.models.upsample import Upsample
 
 __all__ = [

@@ -4,9 +4,10 @@ import math
 
 import keras
 
+from seglib.core.constants import MOMENTUM
+
 # Keras's default of 0.99 needs some 500 steps to forget its starting values, more than the first
 # epochs on a small set have.
-MOMENTUM = 0.9
 
 
 def conv_norm_relu(

@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from seglib.core.checks import check_num_classes
-from seglib.models.backbone import backbone as build_backbone
-from seglib.models.backbone import freeze_statistics, unfreeze
+from seglib.core.constants import GRAY
+from seglib.models.backbones import backbone as build_backbone
+from seglib.models.backbones import freeze_statistics, unfreeze
 from seglib.models.guarded import Guarded
 from seglib.models.levels import level_inputs, levels_for
 from seglib.models.upsample import Upsample
@@ -44,7 +45,7 @@ class PadToMultiple(keras.layers.Layer):
         `[B, H, W, C]` to `[B, H', W', C]`, each rounded up to the multiple.
     """
 
-    def __init__(self, multiple=32, *, value=127.0, **kwargs):
+    def __init__(self, multiple=32, *, value=GRAY, **kwargs):
         super().__init__(**kwargs)
         self.multiple = multiple
         self.value = value

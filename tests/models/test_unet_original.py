@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seglib.models import unet_original
-from seglib.models.unet_original import CenterCropTo
+from seglib.models.u_net import CenterCropTo
 
 to_numpy = keras.ops.convert_to_numpy
 

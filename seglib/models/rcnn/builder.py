@@ -1,0 +1,71 @@
+"""Mask R-CNN by name, as the other models of the book are built."""
+
+import os
+
+from seglib.models.rcnn.config import MaskRCNNConfig
+from seglib.models.rcnn.matterport import is_matterport, matterport
+from seglib.models.rcnn.model import MaskRCNN
+
+
+def mask_rcnn(
+    classes=None,
+    *,
+    config=None,
+    backbone=None,
+    weights="imagenet",
+    image_size=None,
+    **settings,
+):
+    """Builds a Mask R-CNN.
+
+    Args:
+        classes: names of the objects' classes, or how many there are; without the background.
+        config: a whole `MaskRCNNConfig`, in place of all the other arguments.
+        backbone: a name that `seglib.models.backbone` knows; by default `"resnet50"`.
+        weights: of the backbone: `"imagenet"`, the path of a weights file, or `None`. Or of the
+            whole model: the path of a file that matterport's Mask R-CNN saved; see
+            `seglib.models.rcnn.matterport`. The backbone then is a ResNet-101 by default.
+        image_size: height and width that pictures are fitted into, a number or a pair, multiples
+            of 32.
+        settings: any other field of `MaskRCNNConfig`, by name.
+
+    Returns:
+        `MaskRCNN`, from pictures `[B, H, W, 3]`, values 0 to 255, to detections; its method
+        `detect` takes pictures of any size.
+
+    Raises:
+        ValueError: for a setting that cannot be, or a config and other arguments.
+
+    Example:
+        >>> model = mask_rcnn(("cat", "dog"), backbone="mobilenet_v2", image_size=256)
+        >>> model = mask_rcnn(COCO_CLASSES, weights="mask_rcnn_coco.h5")
+        >>> model = mask_rcnn(config=MaskRCNNConfig.small())
+        >>> model.compile(model.config.make_optimizer())
+
+    Reference:
+        He, Gkioxari, Dollár, Girshick: Mask R-CNN, ICCV 2017.
+    """
+    given = {"classes": classes, "backbone": backbone, "image_size": image_size}
+    given = {name: value for name, value in given.items() if value is not None} | settings
+    if config is not None:
+        if given:
+            raise ValueError(
+                f"config and {', '.join(given)} were given, expected one or the other. "
+                "dataclasses.replace(config, …) changes a configuration."
+            )
+        return MaskRCNN(config)
+    if isinstance(given.get("image_size"), int):
+        given["image_size"] = (image_size, image_size)
+    if "classes" in given:
+        del given["classes"]
+        given |= of_classes(classes)
+    if isinstance(weights, str | os.PathLike) and is_matterport(weights):
+        return matterport(weights, **given)
+    return MaskRCNN(MaskRCNNConfig(weights=weights, **given))
+
+
+def of_classes(classes):
+    """Returns the settings that names of classes, or their number, stand for."""
+    if isinstance(classes, int):
+        return {"num_classes": classes}
+    return {"num_classes": len(classes), "class_names": tuple(classes)}

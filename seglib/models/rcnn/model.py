@@ -1,0 +1,417 @@
+"""Mask R-CNN: finds each object, says what it is, and outlines it."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from seglib.core.constants import GRAY
+from seglib.models.backbones import backbone as build_backbone
+from seglib.models.backbones import freeze_statistics, unfreeze
+from seglib.models.dilation import level_strides
+from seglib.models.guarded import Guarded
+from seglib.models.levels import level_inputs
+from seglib.models.pyramids import fpn
+from seglib.models.rcnn import losses
+from seglib.models.rcnn.anchors import anchors_per_level
+from seglib.models.rcnn.boxes import area
+from seglib.models.rcnn.config import LOSSES, MaskRCNNConfig
+from seglib.models.rcnn.detection import at_full_size, select, sort
+from seglib.models.rcnn.heads import BoxHead, MaskHead, MaskScoreHead, semantic_head
+from seglib.models.rcnn.letterbox import letterbox
+from seglib.models.rcnn.proposals import propose
+from seglib.models.rcnn.roi_align import crop_masks, roi_align
+from seglib.models.rcnn.rpn import RPN
+from seglib.models.rcnn.targets import anchor_targets, roi_targets, semantic_target
+
+
+@keras.saving.register_keras_serializable("seglib")
+class MaskRCNN(Guarded, keras.Model):
+    """A Mask R-CNN that trains with plain `compile` and `fit` and detects with `detect`.
+
+    In two stages: the region proposal network finds boxes that may hold an object; three heads then
+    look at the features of each box and say what it is, where its edges are, and which pixels
+    belong to it.
+
+    `model(images)` returns the detections in the picture that the model sees; `detect` those in
+    pictures of any size, with masks at full size. In training the losses stand in the logs, each
+    under its name, `loss` being their weighted sum.
+
+    Args:
+        config: `MaskRCNNConfig`.
+        load_backbone: load the backbone's pretrained weights that `config.weights` names; `False`
+            leaves them random, for a model that gets all its weights from a file.
+
+    Shape:
+        Images `[B, H, W, 3]`, values 0 to 255, H and W being `config.image_size`, to a dict of
+        `boxes` `[B, D, 4]`, `classes` `[B, D]`, `scores` `[B, D]` and `masks` `[B, D, m, m]`
+        (probabilities), D being `max_detections`; rows without a detection have class -1. With
+        mask scoring also `class_scores`, of which and the masks' scores `scores` are the products;
+        with a semantic head `semantic`, logits `[B, H/4, W/4, S]`.
+
+        Training data: `(images, targets)`, targets a dict of `boxes` `[B, N, 4]`, `classes`
+        `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`; optionally `semantic`
+        `[B, H, W]`, a label map, which is made of the masks otherwise.
+
+    Raises:
+        ValueError: for targets that are none.
+
+    Example:
+        >>> model = MaskRCNN(MaskRCNNConfig.small())
+        >>> model.compile(model.config.make_optimizer())
+        >>> model.fit(scenes.load("train"), epochs=20)
+        >>> found = model.detect(image)  # boxes, classes, scores, masks
+
+    Reference:
+        He, Gkioxari, Dollár, Girshick: Mask R-CNN, ICCV 2017.
+    """
+
+    padding = GRAY  # what `detect` puts beside a picture of another shape
+
+    def __init__(self, config, *, load_backbone=True, **kwargs):
+        kwargs.setdefault("name", "mask_rcnn")
+        super().__init__(**kwargs)
+        self.config = config
+        height, width = config.image_size
+        self.backbone = build_backbone(
+            config.backbone,
+            weights=config.weights if load_backbone else None,
+            alpha=config.alpha,
+            input_shape=(height, width, 3),
+        )
+        # Statistics that were learned from a million pictures are not to be lost to a few small
+        # batches; those of random weights mean nothing yet.
+        self.train_statistics = config.weights is None
+        frozen = config.freeze_backbone
+        self.backbone.trainable = not (config.weights is not None if frozen is None else frozen)
+        if not self.train_statistics:
+            freeze_statistics(self.backbone)
+        self.unfrozen_from = None if self.backbone.trainable is False else ""
+        features = level_inputs(self.backbone.output)
+        levels, _ = fpn(
+            features,
+            level_strides(32),
+            filters=config.fpn_filters,
+            min_level=int(config.levels[0][1:]),
+            max_level=max(int(config.levels[-1][1:]), 5),
+        )
+        levels = {level: levels[level] for level in config.levels}
+        self.fpn = keras.Model(features, levels, name="fpn")
+        self.rpn = RPN(len(config.anchor_ratios), filters=config.rpn_filters, name="rpn")
+        self.box_head = BoxHead(config.num_classes, widths=config.box_head_widths, name="box_head")
+        self.mask_head = MaskHead(
+            config.num_classes, widths=config.mask_head_widths, name="mask_head"
+        )
+        self.mask_score_head = self.semantic_head = None
+        if config.mask_scoring:
+            self.mask_score_head = MaskScoreHead(
+                config.num_classes,
+                widths=config.mask_head_widths,
+                hidden=config.box_head_widths,
+                name="mask_score_head",
+            )
+        if config.semantic_classes:
+            self.semantic_head = semantic_head(
+                levels,
+                config.semantic_classes,
+                strides={level: config.strides[level] for level in config.roi_levels},
+                filters=config.semantic_filters,
+            )
+        self.anchors = anchors_per_level(
+            height,
+            width,
+            strides=tuple(config.strides[level] for level in config.rpn_levels),
+            sizes=config.anchor_sizes,
+            ratios=config.anchor_ratios,
+        )
+        self.random = keras.random.SeedGenerator(config.seed)
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in self.loss_names()}
+        self.build((None, height, width, 3))
+
+    def loss_names(self):
+        """Returns the names of the losses that this model has, in order."""
+        missing = set()
+        if not self.config.mask_scoring:
+            missing.add("mask_score_loss")
+        if not self.config.semantic_classes:
+            missing.add("semantic_loss")
+        return [name for name in LOSSES if name not in missing]
+
+    def build(self, shape):
+        levels = self.fpn.compute_output_shape(self.backbone.compute_output_shape(shape))
+        self.rpn.build({level: levels[level] for level in self.config.rpn_levels})
+        filters, pool = self.config.fpn_filters, self.config.mask_pool_size
+        self.box_head.build((None, None, *[self.config.box_pool_size] * 2, filters))
+        self.mask_head.build((None, None, pool, pool, filters))
+        if self.mask_score_head:
+            self.mask_score_head.build(
+                [(None, None, pool, pool, filters), (None, None, 2 * pool, 2 * pool)]
+            )
+        # Those without weights are not built yet. Keras would call the whole model once for their
+        # sake, step by step: on JAX that takes longer than to compile it.
+        for layer in self._flatten_layers():
+            layer.built = True
+
+    # --- the stages -------------------------------------------------------------------------------
+
+    def features(self, images, training=False):
+        """Returns the feature pyramid of pictures `[B, H, W, 3]`, `{"P2": [B, H/4, W/4, F], …}`."""
+        images = ops.cast(images, self.compute_dtype)
+        return self.fpn(self.backbone(images, training=training))
+
+    def propose(self, objectness, deltas, training=False):
+        """Returns boxes `[B, P, 4]` and scores `[B, P]` out of what `model.rpn` says."""
+        config = self.config
+        return propose(
+            objectness,
+            deltas,
+            self.anchors,
+            image_size=config.image_size,
+            pre_top_k=config.pre_nms_top_k_train if training else config.pre_nms_top_k_predict,
+            post_top_k=config.post_nms_top_k_train if training else config.post_nms_top_k_predict,
+            iou_threshold=config.rpn_nms_iou,
+            deviations=config.box_deviations,
+        )
+
+    def align(self, features, boxes, size):
+        """Returns the features in each box, `[B, R, size, size, F]`, by RoIAlign."""
+        levels = self.config.roi_levels
+        return roi_align(
+            {level: features[level] for level in levels},
+            boxes,
+            strides={level: self.config.strides[level] for level in levels},
+            size=size,
+            samples=self.config.pool_samples,
+            canonical_size=self.config.canonical_size,
+        )
+
+    def classify(self, features, boxes):
+        """Returns class logits `[B, R, C + 1]` and refinements `[B, R, C, 4]` of boxes."""
+        return self.box_head(self.align(features, boxes, self.config.box_pool_size))
+
+    def segment(self, features, boxes):
+        """Returns mask logits `[B, R, m, m, C]` of boxes."""
+        return self.mask_head(self.align(features, boxes, self.config.mask_pool_size))
+
+    def find(self, features, proposals):
+        """Returns the detections among proposals `[B, P, 4]`, as `model(images)` does."""
+        found = select(proposals, *self.classify(features, proposals), self.config)
+        regions = self.align(features, found["boxes"], self.config.mask_pool_size)
+        logits = losses.of_class(self.mask_head(regions), found["classes"], axis=4)
+        found["masks"] = ops.sigmoid(logits)  # (B, D, m, m)
+        if self.mask_score_head is None:
+            return found
+        quality = self.mask_score_head([regions, found["masks"]])
+        quality = losses.of_class(quality, found["classes"], axis=2)
+        found["class_scores"] = found["scores"]
+        found["scores"] = found["scores"] * ops.clip(quality, 0.0, 1.0)
+        return sort(found)
+
+    def first_stage(self, images, training=False):
+        """Returns a dict of `features`, `objectness` and `deltas`."""
+        features = self.features(images, training=training)
+        objectness, deltas = self.rpn({level: features[level] for level in self.config.rpn_levels})
+        return {"features": features, "objectness": objectness, "deltas": deltas}
+
+    def call(self, images, training=False):
+        first = self.first_stage(images, training=training)
+        if training:
+            return first  # the heads see boxes that are chosen with the targets, in compute_loss
+        proposals, _ = self.propose(first["objectness"], first["deltas"])
+        found = self.find(first["features"], proposals)
+        if self.semantic_head:
+            found["semantic"] = self.semantic_head(first["features"], training=False)
+        return found
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Returns the weighted sum of the losses; Keras calls it in `fit` and `evaluate`."""
+        check_targets(y, self.config)
+        if sample_weight is not None:
+            raise ValueError("sample_weight was given, expected none: a picture has many losses.")
+        # `evaluate` hands detections over, which no loss is computed from.
+        first = y_pred if training else self.first_stage(x)
+        found = self.rpn_losses(first, y, training) | self.head_losses(first, y, training)
+        batch = ops.shape(y["classes"])[0]
+        for name, value in found.items():
+            self.trackers[name].update_state(value, sample_weight=batch)
+        weights = self.config.loss_weights
+        total = sum(weights[name] * value for name, value in found.items())
+        return total + sum(self.losses)  # those of regularizers, if a layer has one
+
+    def rpn_losses(self, first, targets, training):
+        """Returns the two losses of the region proposal network."""
+        objectness, deltas = first["objectness"], first["deltas"]
+        chosen = anchor_targets(
+            np.concatenate(self.anchors),
+            ops.cast(targets["boxes"], "float32"),
+            targets["classes"],
+            self.noise(targets, objectness.shape[1], training),
+            self.config,
+        )
+        asked = ops.take_along_axis(objectness, chosen["indices"], axis=1)
+        moves = ops.take_along_axis(deltas, chosen["indices"][..., None], axis=1)
+        return {
+            "rpn_class_loss": losses.rpn_class_loss(chosen["labels"], asked),
+            "rpn_box_loss": losses.rpn_box_loss(chosen["labels"], chosen["deltas"], moves),
+        }
+
+    def head_losses(self, first, targets, training):
+        """Returns the losses of the heads, on boxes chosen among proposals and truth."""
+        features, config = first["features"], self.config
+        proposals, _ = self.propose(first["objectness"], first["deltas"], training=True)
+        number = proposals.shape[1] + targets["classes"].shape[1]
+        noise = self.noise(targets, number, training)
+        chosen = roi_targets(proposals, targets["boxes"], targets["classes"], noise, config)
+        logits, deltas = self.classify(features, chosen["boxes"])
+        found = {
+            "class_loss": losses.class_loss(chosen["classes"], logits),
+            "box_loss": losses.box_loss(chosen["classes"], chosen["deltas"], deltas),
+        }
+        # Objects come first, so the mask head need not look at the others.
+        objects = {name: x[:, : config.positive_rois] for name, x in chosen.items()}
+        found |= self.mask_losses(features, targets, objects)
+        if self.semantic_head:
+            found["semantic_loss"] = self.semantic_loss(features, targets, training)
+        return found
+
+    def mask_losses(self, features, targets, objects):
+        """Returns the loss of the mask head and, if there is one, of the mask scores."""
+        boxes, classes, config = objects["boxes"], objects["classes"], self.config
+        regions = self.align(features, boxes, config.mask_pool_size)
+        logits = self.mask_head(regions)  # (B, R, m, m, C)
+        true = crop_masks(targets["masks"], boxes, objects["match"], config.mask_size)
+        true = ops.stop_gradient(true)
+        found = {"mask_loss": losses.mask_loss(classes, true, logits)}
+        if self.mask_score_head is None:
+            return found
+        # The score shall judge the mask, not change it.
+        masks = ops.stop_gradient(ops.sigmoid(losses.of_class(logits, classes, axis=4)))
+        scores = self.mask_score_head([regions, masks])
+        areas = ops.sum(ops.cast(targets["masks"], "float32"), axis=(2, 3))  # (B, N), in pixels
+        cell = ops.maximum(area(boxes), 1e-6) / config.mask_size**2  # pixels a cell
+        whole = ops.take_along_axis(areas, objects["match"], axis=1) / cell
+        iou = losses.mask_iou(masks, true, whole)
+        return found | {"mask_score_loss": losses.mask_score_loss(classes, iou, scores)}
+
+    def semantic_loss(self, features, targets, training):
+        """Returns the loss of the semantic head, on every fourth pixel."""
+        logits = self.semantic_head(features, training=training)
+        stride = self.config.strides[self.config.roi_levels[0]]
+        if "semantic" in targets:
+            label_map = targets["semantic"][:, stride // 2 :: stride, stride // 2 :: stride]
+        else:
+            masks = targets["masks"][:, :, stride // 2 :: stride, stride // 2 :: stride]
+            label_map = semantic_target(masks, targets["classes"], self.config.num_classes)
+        return losses.semantic_loss(ops.cast(label_map, "int32"), logits)
+
+    def noise(self, targets, number, training):
+        """Returns random numbers `[B, number]`, new ones in training, else the same each time."""
+        shape = (ops.shape(targets["classes"])[0], number)
+        return keras.random.uniform(shape, seed=self.random if training else self.config.seed)
+
+    # --- use --------------------------------------------------------------------------------------
+
+    def detect(self, images, *, batch_size=8, min_score=None):
+        """Finds the objects in pictures of any size.
+
+        Args:
+            images: one picture `[H, W, 3]` or a list of them, values 0 to 255. An array
+                `[B, H, W, 3]` counts as a list.
+            batch_size: pictures that are looked at together.
+            min_score: leave out what scores less; by default `config.detection_min_score`. With
+                mask scoring only this one compares the final scores.
+
+        Returns:
+            For each picture a dict of NumPy arrays, sorted by score: `boxes` `[n, 4]`, (y1, x1, y2,
+            x2) in the picture's own pixels, `classes` `[n]`, `scores` `[n]` and `masks`
+            `[n, H, W]`, bool; with mask scoring also `class_scores`, without the mask's part. A
+            list of them, or one for a single picture.
+
+        Raises:
+            ValueError: if something is no picture.
+        """
+        single = not isinstance(images, list | tuple) and np.ndim(images) == 3
+        found, pictures = [], [images] if single else list(images)
+        for start in range(0, len(pictures), batch_size):
+            fitted = [
+                letterbox(ops.convert_to_numpy(image), self.config.image_size, self.padding)
+                for image in pictures[start : start + batch_size]
+            ]
+            batch = np.stack([picture for picture, _ in fitted])
+            # Always as many pictures: each new number would be compiled anew.
+            count = min(batch_size, len(pictures))
+            batch = np.pad(batch, ((0, count - len(batch)), (0, 0), (0, 0), (0, 0)))
+            output = self.predict_on_batch(batch)
+            for row, (_, fit) in enumerate(fitted):
+                parts = {name: x[row] for name, x in output.items() if name != "semantic"}
+                found.append(above(at_full_size(parts, fit), min_score))
+        return found[0] if single else found
+
+    def unfreeze_backbone(self, first=None):
+        """Makes the backbone trainable; compile again afterwards.
+
+        Its BatchNorm layers stay as they are unless the backbone started from random weights.
+
+        Args:
+            first: name of the first layer that trains; those before it stay frozen. `None`
+                trains all.
+
+        Raises:
+            ValueError: if no layer has that name.
+        """
+        unfreeze(self.backbone, first or None, train_statistics=self.train_statistics)
+        self.unfrozen_from = first or ""
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "config": self.config.to_dict(),
+            "unfrozen_from": self.unfrozen_from,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        unfrozen_from = config.pop("unfrozen_from", None)
+        policy = keras.saving.deserialize_keras_object(config.pop("dtype"))
+        settings = MaskRCNNConfig.from_dict(config.pop("config"))
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)  # of the layers, which are made anew
+        try:
+            model = cls(settings, load_backbone=False, **config)
+        finally:
+            keras.config.set_dtype_policy(before)
+        if unfrozen_from is not None and settings.weights is not None:
+            model.unfreeze_backbone(unfrozen_from)
+        return model
+
+
+def above(found, min_score):
+    """Returns the detections of one picture that score at least so much."""
+    if min_score is None:
+        return found
+    good = found["scores"] >= min_score
+    return {name: x[good] for name, x in found.items()}
+
+
+def check_targets(targets, config):
+    """Raises unless these are the targets of a batch."""
+    wanted = {"boxes": (4,), "classes": (), "masks": config.image_size}
+    if not isinstance(targets, dict) or not set(wanted) <= set(targets):
+        came = sorted(targets) if isinstance(targets, dict) else type(targets).__name__
+        raise ValueError(
+            f"The targets are {came}, expected a dict of boxes, classes and masks. "
+            "seglib.data.scenes.load gives such batches."
+        )
+    for name, rest in wanted.items():
+        shape = tuple(targets[name].shape)
+        fits = len(shape) == 2 + len(rest) and all(
+            n in (None, e) for n, e in zip(shape[2:], rest, strict=True)
+        )
+        if not fits:
+            text = ", ".join(["B", "N", *map(str, rest)])
+            hint = " Is image_size of the data that of the model?" if name == "masks" else ""
+            raise ValueError(f"The targets' {name} have shape {shape}, expected [{text}].{hint}")

@@ -1,0 +1,142 @@
+"""Non-maximum suppression: of boxes that overlap much, only the best stays."""
+
+from keras import ops
+
+from seglib.models.rcnn.boxes import iou_matrix
+
+# Boxes that are looked at together. More makes fewer, slower rounds.
+BLOCK = 128
+
+
+def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None, class_ids=None):
+    """Picks boxes from the best score down, passing over those that overlap a picked one too much.
+
+    This is the greedy rule, exactly: a box is dropped if its IoU with one that was *kept* before it
+    is above the threshold. Equal scores: the box that comes first is the better one.
+
+    The boxes are taken in blocks, best first, until there are enough. A block is held against the
+    boxes kept so far, then against itself; so the work does not grow with the square of N, and all
+    pictures of the batch go together.
+
+    Args:
+        boxes: `[B, N, 4]`; N is known when the graph is built.
+        scores: `[B, N]`. A score of NaN never wins: such a box is neither kept nor drops others.
+        max_output: how many boxes come out, a fixed number.
+        iou_threshold: boxes that overlap a kept one more than this are dropped, 0 to 1.
+        valid: `[B, N]`, bool; boxes where it is False do not count. Default: all.
+        class_ids: `[B, N]` integers; only boxes of the same class drop each other. Default: all are
+            of one class.
+
+    Returns:
+        `(indices, valid)`, both `[B, max_output]`: int32 places in `boxes`, by falling score, and
+        bool, False where there were no more boxes; the index is 0 there. No gradient flows.
+
+    Raises:
+        ValueError: for other shapes, or an option out of its range.
+
+    Example:
+
+        picked, valid = non_max_suppression(boxes, scores, max_output=100, iou_threshold=0.5)
+        boxes = ops.take_along_axis(boxes, picked[..., None], axis=1)
+    """
+    boxes, scores = ops.convert_to_tensor(boxes), ops.convert_to_tensor(scores)
+    _check(boxes, scores, max_output, iou_threshold)
+    number = boxes.shape[1]
+    padding = -number % BLOCK + 1  # whole blocks, and one box without area: see `_kept_places`
+    order, counts = _sort(scores, valid)
+    boxes = ops.cast(ops.stop_gradient(boxes), "float32")
+    boxes = _pad(ops.take_along_axis(boxes, order[..., None], axis=1), padding)
+    counts = _pad(counts, padding)
+    if class_ids is not None:
+        class_ids = ops.cast(ops.convert_to_tensor(class_ids), "int32")
+        class_ids = _pad(ops.take_along_axis(class_ids, order, axis=1), padding)
+    places = _kept_places(boxes, counts, class_ids, max_output, iou_threshold)  # (B, max_output)
+    valid = places < number
+    picked = ops.take_along_axis(order, ops.where(valid, places, 0), axis=1)
+    return ops.where(valid, ops.cast(picked, "int32"), 0), valid
+
+
+def _sort(scores, valid):
+    """Returns the order from the best score down, `[B, N]`, and which boxes count, so ordered."""
+    scores = ops.cast(ops.stop_gradient(scores), "float32")
+    counts = ops.logical_not(ops.isnan(scores))
+    if valid is not None:
+        counts = ops.logical_and(counts, ops.cast(valid, "bool"))
+    # -inf, since NaN has no place in an order
+    scores = ops.where(counts, scores, -float("inf"))
+    _, order = ops.top_k(scores, scores.shape[1])  # equal scores stay as they come
+    return order, ops.take_along_axis(counts, order, axis=1)
+
+
+def _kept_places(boxes, counts, class_ids, max_output, threshold):
+    """Returns the places of the kept boxes, rising, `[B, max_output]`.
+
+    The last place, of a box without area, stands where there is none: it overlaps nothing, so it
+    may be among the kept ones and drops no other.
+    """
+    nothing = boxes.shape[1] - 1
+    kept = ops.full((ops.shape(boxes)[0], max_output), nothing, dtype="int32")
+
+    def is_wanting(start, kept):
+        return ops.logical_and(start < nothing, ops.any(kept[:, -1] == nothing))
+
+    def next_block(start, kept):
+        places = start + ops.arange(BLOCK, dtype="int32")
+        block = ops.take(boxes, places, axis=1)  # (B, BLOCK, 4)
+        before = ops.take_along_axis(boxes, kept[..., None], axis=1)  # (B, max_output, 4)
+        drops, overlaps = (iou_matrix(other, block) > threshold for other in (before, block))
+        if class_ids is not None:
+            ids = ops.take(class_ids, places, axis=1)
+            kept_ids = ops.take_along_axis(class_ids, kept, axis=1)
+            drops = ops.logical_and(drops, kept_ids[:, :, None] == ids[:, None, :])
+            overlaps = ops.logical_and(overlaps, ids[:, :, None] == ids[:, None, :])
+        left = ops.logical_and(
+            ops.take(counts, places, axis=1), ops.logical_not(ops.any(drops, axis=1))
+        )
+        stays = _settle(overlaps, left)  # (B, BLOCK)
+        kept = ops.concatenate([kept, ops.where(stays, places, nothing)], axis=1)
+        return start + BLOCK, ops.sort(kept, axis=1)[:, :max_output]
+
+    return ops.while_loop(is_wanting, next_block, (ops.convert_to_tensor(0, "int32"), kept))[1]
+
+
+def _settle(overlaps, counts):
+    """Returns which boxes of a sorted block stay, `[B, BLOCK]`.
+
+    Without a loop over boxes: all that count are taken to be kept; then each is dropped that
+    overlaps a better one which is kept; with what that leaves, again, until nothing changes. A box
+    whose fate hangs on a chain of k others has settled after k rounds, mostly a few.
+    """
+    places = ops.arange(BLOCK)
+    drops = ops.logical_and(overlaps, places[:, None] < places)  # (B, BLOCK, BLOCK)
+    drops, start = ops.cast(drops, "float32"), ops.cast(counts, "float32")
+
+    def again(kept, changed):
+        # how many kept boxes would drop each one: a product is by far the quickest "any"
+        droppers = ops.matmul(kept[:, None, :], drops)[:, 0]  # (B, BLOCK)
+        new = ops.where(droppers > 0, 0.0, start)
+        return new, ops.any(new != kept)
+
+    kept, _ = ops.while_loop(lambda kept, changed: changed, again, (start, ops.any(counts)))
+    return kept > 0
+
+
+def _pad(values, number):
+    return ops.pad(values, [(0, 0), (0, number)] + [(0, 0)] * (len(values.shape) - 2))
+
+
+def _check(boxes, scores, max_output, iou_threshold):
+    if len(boxes.shape) != 3 or boxes.shape[-1] != 4 or len(scores.shape) != 2:
+        raise ValueError(
+            f"boxes has shape {tuple(boxes.shape)} and scores {tuple(scores.shape)}, expected "
+            "[B, N, 4] and [B, N]: add an axis for a single picture."
+        )
+    if not boxes.shape[1] or boxes.shape[1] != scores.shape[1]:
+        raise ValueError(
+            f"There are {boxes.shape[1]} boxes and {scores.shape[1]} scores, expected the same "
+            "number, at least 1, known when the graph is built."
+        )
+    if max_output < 1:
+        raise ValueError(f"max_output is {max_output}, expected at least 1.")
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"iou_threshold is {iou_threshold}, expected 0 to 1.")

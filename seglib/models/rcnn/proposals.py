@@ -1,0 +1,53 @@
+"""Proposals: the few boxes, out of all anchors, that are worth a second look."""
+
+import numpy as np
+from keras import ops
+
+from seglib.models.rcnn.boxes import area, clip, decode
+from seglib.models.rcnn.nms import non_max_suppression
+
+
+def propose(
+    objectness, deltas, anchors, *, image_size, pre_top_k, post_top_k, iou_threshold, deviations
+):
+    """Returns the best boxes of the region proposal network, a fixed number a picture.
+
+    Of each level the anchors with the highest objectness are moved and grown as the network says,
+    and cut at the picture's edges. Of boxes that overlap a better one too much, from whatever
+    level, none is left. No gradient flows through the boxes, as published.
+
+    Args:
+        objectness: logits `[B, A]`.
+        deltas: refinements `[B, A, 4]`.
+        anchors: of each level, a list of NumPy `[A_l, 4]`, whose lengths sum to A.
+        image_size: `(H, W)` in pixels.
+        pre_top_k: anchors of a level that become boxes, at most.
+        post_top_k: boxes of a picture that remain.
+        iou_threshold: of the suppression.
+        deviations: what the refinements were divided by.
+
+    Returns:
+        `(boxes, scores)`, `[B, post_top_k, 4]` and `[B, post_top_k]`, sorted by score. Scores are
+        probabilities. Where there are fewer boxes, the rest are zeros with a score of -1.
+
+    Reference:
+        Ren et al.: Faster R-CNN, NIPS 2015, section 3.3.
+    """
+    chosen, start = [], 0
+    for level in anchors:
+        end = start + len(level)
+        _, best = ops.top_k(objectness[:, start:end], min(pre_top_k, len(level)))
+        chosen.append(best + start)
+        start = end
+    chosen = ops.concatenate(chosen, axis=1)  # (B, K)
+    scores = ops.sigmoid(ops.take_along_axis(objectness, chosen, axis=1))
+    moves = ops.take_along_axis(deltas, chosen[..., None], axis=1)  # (B, K, 4)
+    origins = ops.take(ops.convert_to_tensor(np.concatenate(anchors)), chosen, axis=0)
+    boxes = clip(decode(moves, origins, deviations), *image_size)
+    kept, valid = non_max_suppression(
+        boxes, scores, max_output=post_top_k, iou_threshold=iou_threshold, valid=area(boxes) > 0
+    )
+    boxes = ops.take_along_axis(boxes, kept[..., None], axis=1)
+    scores = ops.take_along_axis(scores, kept, axis=1)
+    boxes = ops.where(valid[..., None], boxes, 0.0)
+    return ops.stop_gradient(boxes), ops.stop_gradient(ops.where(valid, scores, -1.0))
