@@ -65,7 +65,7 @@ test: book  ## check everything: seglib, each notebook by running it, the built 
 EVERY ?= 1
 test-jax: $(ENV) .venv/jax.stamp  ## check models, losses and metrics on the JAX backend
 	KERAS_BACKEND=jax $(RUN) -m pytest -n $(JOBS) --every $(EVERY) tests/models tests/losses \
-		tests/metrics tests/inference tests/test_distance.py tests/test_counting.py
+		tests/metrics tests/inference tests/core
 
 # 5,000 examples of each property, 10,000 damaged files, 20 kills, an overfitted detector: hours.
 RARE ?= tests
@@ -88,16 +88,17 @@ format: $(ENV)  ## mend the style of the code
 notebooks: $(ENV)  ## run the notebooks and store their outputs in them
 	$(SHARE) SEGLIB_PROFILE=sample $(RUN) tools/notebooks.py run --jobs $(JOBS) $(NOTEBOOKS)
 
-SCORING := benchmarks/leaderboard.py benchmarks/pictures.py
-TRAINING ?= $(sort $(wildcard benchmarks/train_*.py)) $(SCORING)
+# A run needs a clean tree, so that its commit holds its code: make results DIRTY=1 overrides that.
+SCORING := leaderboard pictures
+TRAINING ?= $(basename $(notdir $(sort $(wildcard benchmarks/train_*.py)))) $(SCORING)
 results: $(ENV)  ## measure the models on the real pets and write results/*.json
-	@for script in $(TRAINING); do echo "$$script"; $(RUN) $$script || exit; done
-	$(RUN) -m seglib.results README.md book/images/leaderboard.svg notebooks/*.ipynb
+	@for name in $(TRAINING); do echo "$$name"; $(RUN) -m benchmarks.$$name || exit; done
+	$(RUN) -m measured README.md book/images/leaderboard.svg notebooks/*.ipynb
 
-# One of them: make bench BENCHMARK=benchmarks/losses.py
-BENCHMARK ?= $(filter-out benchmarks/train% benchmarks/timing.py $(SCORING),$(sort $(wildcard benchmarks/*.py)))
+# One of them: make bench BENCHMARK=losses
+BENCHMARK ?= $(filter-out train% timing __init__ $(SCORING),$(basename $(notdir $(sort $(wildcard benchmarks/*.py)))))
 bench: $(ENV)  ## measure the speed
-	@for script in $(BENCHMARK); do echo "$$script"; $(RUN) $$script || exit; done
+	@for name in $(BENCHMARK); do echo "$$name"; $(RUN) -m benchmarks.$$name || exit; done
 
 # An add-on's lock holds only what comes on top of requirements.lock.
 COMPILE = _build/uv/bin/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \

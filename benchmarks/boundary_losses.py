@@ -1,6 +1,6 @@
 """Times the boundary losses and the distance transform against plain Keras cross-entropy.
 
-Run it with `make bench BENCHMARK=benchmarks/boundary_losses.py`; `taskset -c 0` before it keeps it
+Run it with `make bench BENCHMARK=boundary_losses`; `taskset -c 0` before it keeps it
 on one core. Read the ratios: plain `SparseCategoricalCrossentropy`, forward and gradient, is 1.
 The time of a distance transform grows with the largest distance in the batch, so two kinds of
 pictures are measured: large blobs in truth and prediction, and noise as the prediction.
@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from scipy.ndimage import distance_transform_edt, gaussian_filter
-from timing import compare
 
+from benchmarks.timing import compare
 from seglib.core.distance import pack_distances, signed_distance
 from seglib.losses import Boundary, CrossEntropy, DistancePenalized, Hausdorff, ShapeAware
 

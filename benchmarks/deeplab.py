@@ -1,4 +1,4 @@
-"""Compares variants of DeepLabV3+ on a ResNet-50: `make bench BENCHMARK=benchmarks/deeplab.py`.
+"""Compares variants of DeepLabV3+ on a ResNet-50: `make bench BENCHMARK=deeplab`.
 
 Other libraries' DeepLabV3+ take part in `peers.py`.
 """
@@ -9,8 +9,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from timing import compare
 
+from benchmarks.timing import compare
 from seglib.losses import CrossEntropy
 from seglib.models import deeplab_v3_plus, jpu
 

@@ -1,6 +1,6 @@
 """Compares FCN-8 on VGG16 with the well-known Keras walk-throughs' model: time, then mean IoU.
 
-Their model is rebuilt here from Keras's own layers: `make bench BENCHMARK=benchmarks/fcn.py`. Both
+Their model is rebuilt here from Keras's own layers: `make bench BENCHMARK=fcn`. Both
 learn to segment the drawn pets from random numbers, as the ImageNet weights are not always at hand.
 """
 
@@ -12,9 +12,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from timing import compare
-from training import dtype_policy
 
+from benchmarks.timing import compare
+from benchmarks.training import dtype_policy
 from seglib.data import augment, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU

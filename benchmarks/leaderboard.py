@@ -5,8 +5,8 @@ picture, so that the scores have intervals, and measures what each model costs: 
 time of a prediction, the memory it takes. All are scored on label maps of one size, without which
 their outlines would not compare: the logits of a smaller model are enlarged. A model whose
 score at its own size differs from the one in the experiment's own file is left out, and said so. An
-entry that is there already and of today's code and settings is not scored again; it stays, too, if
-it is of other code and the weights are not in runs/, where a fresh clone has none. The times of all
+entry that is there already and of today's settings is not scored again, but with `--again`; it
+stays, too, if the weights are not in runs/, where a fresh clone has none. The times of all
 models are measured anew whenever one is: interleaved, or a busy minute of the machine would count
 for some of them only. `--costs` measures them again in any case.
 """
@@ -23,13 +23,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-import train_deeplab
-import train_fcn
-import train_unet
-from timing import medians
-from training import ROOT, describe_data, fingerprint_of_code, finished
 
-from seglib import results
+from benchmarks import train_deeplab, train_fcn, train_unet
+from benchmarks.timing import medians
+from benchmarks.training import ROOT, describe_data, finished
+from measured import machine, store
 from seglib.data import pets
 from seglib.metrics import MeanIoU, report
 from seglib.models import cost
@@ -57,28 +55,27 @@ SIZE = 256  # of the label maps that all models are scored on
 BATCHES = (1, 8)
 ROUNDS = 15
 SAME = 2e-4  # of the mean IoU: both are rounded, and sums of floats depend on the batches
-# What the scores of a trained model depend on besides its settings.
-CODE = ("seglib/models", "seglib/metrics", "seglib/data/pets.py", "seglib/data/pipeline.py")
 
 
 def main():
     tf.get_logger().setLevel("ERROR")  # each model is a function of its own, so each is traced
-    data, code = describe_data(), fingerprint_of_code(*CODE)
-    before = results.measured_here("leaderboard", data)
+    store.check_clean(machine.commit())
+    data = describe_data()
+    before = store.measured_here("leaderboard", data)
     known = {key_of(run["experiment"], run): run for run in before["runs"]} if before else {}
     runs = []
     for experiment, trained, title in finished_runs(data):
         run = known.get(key_of(experiment.name, trained))
-        if run is None or run["settings"] != trained["settings"] or run["code"] != code:
+        if "--again" in sys.argv or run is None or run["settings"] != trained["settings"]:
             model = trained_model(experiment, trained)
-            run = score(experiment, trained, model, code) if model else run
+            run = score(experiment, trained, model) if model else run
         if run is not None:
             runs.append({**run, "title": title})
     if runs and ("--costs" in sys.argv or any("milliseconds" not in run for run in runs)):
         measure_costs(runs)
     if runs and (before is None or before["runs"] != runs):
-        task = "three classes of pixels on the Oxford-IIIT Pets"
-        results.add("leaderboard", {"task": task, "data": data, **results.stamp(), "runs": runs})
+        what = {"kind": "leaderboard", "task": "three classes of pixels on the Oxford-IIIT Pets"}
+        store.add("leaderboard", {**what, "data": data, **machine.stamp(), "runs": runs})
 
 
 def key_of(experiment, run):
@@ -137,7 +134,7 @@ def scored_batches(size):
     return tf.data.Dataset.zip(pictures, masks)
 
 
-def score(experiment, trained, model, code):
+def score(experiment, trained, model):
     """Returns the entry of one finished run."""
     name, seed, size = trained["recipe"], trained["seed"], trained["image_size"]
     found = report(enlarged(model), scored_batches(size), classes=pets.CLASSES)
@@ -159,7 +156,6 @@ def score(experiment, trained, model, code):
             for title in ("mean", *pets.CLASSES)
         },
         "settings": trained["settings"],
-        "code": code,
     }
 
 
@@ -200,7 +196,7 @@ def prediction(model, size, batch):
 
 def peak_memory(experiment, recipe):
     """Returns the MiB that a model and its prediction of a batch take."""
-    command = [sys.executable, __file__, "--memory", experiment, recipe]
+    command = [sys.executable, "-m", "benchmarks.leaderboard", "--memory", experiment, recipe]
     values = [
         json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
         for _ in range(3)

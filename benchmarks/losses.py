@@ -1,6 +1,6 @@
 """Times every loss, forward and gradient, against plain Keras cross-entropy.
 
-Run it with `make bench BENCHMARK=benchmarks/losses.py`; `taskset -c 0` before it keeps it on one
+Run it with `make bench BENCHMARK=losses`; `taskset -c 0` before it keeps it on one
 core. Read the ratios: plain `SparseCategoricalCrossentropy` is 1.
 """
 
@@ -14,8 +14,8 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from timing import compare
 
+from benchmarks.timing import compare
 from seglib import losses
 
 ROUNDS = 7

@@ -1,6 +1,6 @@
 """Times the Lovász losses, forward and gradient, against plain Keras cross-entropy.
 
-Run it with `make bench BENCHMARK=benchmarks/lovasz.py`; `taskset -c 0` before it keeps it on one
+Run it with `make bench BENCHMARK=lovasz`; `taskset -c 0` before it keeps it on one
 core. Read the ratios: plain `SparseCategoricalCrossentropy` is 1.
 """
 
@@ -11,9 +11,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from losses import blobs, step
-from timing import compare
 
+from benchmarks.losses import blobs, step
+from benchmarks.timing import compare
 from seglib.losses.lovasz import LovaszHinge, LovaszSoftmax
 
 ROUNDS, ROUNDS_OF_SORT = 7, 2

@@ -1,4 +1,4 @@
-"""Times Mask R-CNN stage by stage: `make bench BENCHMARK=benchmarks/mask_rcnn.py`.
+"""Times Mask R-CNN stage by stage: `make bench BENCHMARK=mask_rcnn`.
 
 A picture of 1024 x 1024 in the published configuration (ResNet-50, 1000 proposals, 100 detections),
 and of 128 x 128 in that for the drawn pets. The weights are random: with trained ones the stages

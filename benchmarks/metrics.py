@@ -1,6 +1,6 @@
 """Times the metrics: mean IoU against Keras and NumPy, and what the boundary metrics cost.
 
-Run it with `make bench BENCHMARK=benchmarks/metrics.py`; `taskset -c 0` before it keeps it on one
+Run it with `make bench BENCHMARK=metrics`; `taskset -c 0` before it keeps it on one
 core. 64 masks are four batches of 16; the logits of 64 at once would be 1.4 GB.
 """
 
@@ -10,8 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from timing import compare
 
+from benchmarks.timing import compare
 from seglib.metrics import (
     AverageSurfaceDistance,
     BoundaryF1,

@@ -1,4 +1,4 @@
-"""Overfits Mask R-CNN: `make bench BENCHMARK=benchmarks/overfit_mask_rcnn.py`.
+"""Overfits Mask R-CNN: `make bench BENCHMARK=overfit_mask_rcnn`.
 
 A detector whose parts fit each other learns four drawn scenes by heart, every outline included. If
 it cannot, a part is wrong: no amount of data would mend it. Half a cell lost between training and

@@ -5,7 +5,7 @@ installed, or fails, is named at the end. Each candidate is a process that waits
 Round by round all candidates of one work take their turn, so that a busy moment of the machine hits
 all alike. Everything runs on two threads of the CPU, with random numbers as weights and data.
 
-`make bench BENCHMARK=benchmarks/peers.py`, or `python benchmarks/peers.py unet fcn8` for some.
+`make bench BENCHMARK=peers`, or `python -m benchmarks.peers unet fcn8` for some.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 
-from seglib import peers, results
+from measured import machine, peers, store
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WORKERS = ROOT / "benchmarks" / "peer_workers"
@@ -144,7 +144,7 @@ def main(arguments=None):
             result = describe(measured, not_installed, asked.rounds)
             print(peers.text(result))
             if not asked.work:  # a file of results holds all of them, measured in one run
-                results.save("peers", result)
+                store.save("peers", result)
     for name, error in not_installed.items():
         print(f"not installed: {name}: {error}")
 
@@ -331,6 +331,7 @@ def describe(measured, not_installed, rounds):
         for name, version in run["versions"].items():
             found.setdefault(name, set()).add(version)
     return {
+        "kind": "peers",
         "task": "training steps and predictions of segmentation models",
         "data": {
             "name": "random numbers",
@@ -338,10 +339,10 @@ def describe(measured, not_installed, rounds):
             "test": 0,
             "note": f"random pictures and weights, two threads, medians of {rounds} rounds in turn",
         },
-        "device": results.device(),
-        "versions": results.versions(())
+        "device": machine.device(),
+        "versions": machine.versions(())
         | {n: " and ".join(sorted(found[n])) for n in sorted(found)},
-        "commit": results.commit(),
+        "commit": machine.commit(),
         "runs": runs,
         "failed": {title: why for _, failed in measured.values() for title, why in failed.items()},
         "not_installed": not_installed,

@@ -9,14 +9,16 @@ themselves displaced by one or two pixels, as two people's outlines may lie.
 """
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import leaderboard
 import numpy as np
-from training import describe_data, fingerprint_of_code
 
-from seglib import results
+from benchmarks import leaderboard
+from benchmarks.training import describe_data
+from measured import machine, store
+from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pets
 from seglib.metrics import confusion_matrix, error_kinds
 from seglib.metrics.comparison import differences
@@ -28,14 +30,14 @@ WORST = 10
 NEAR = 0.03  # of the picture's height: what counts as near the border
 BOOTSTRAP = 1000
 DISPLACED = ((128, 1), (128, 2), (256, 1), (256, 2))  # size of the pictures, pixels
-CODE = (*leaderboard.CODE, "seglib/core/distance.py", "benchmarks/pictures.py")
 
 
 def main():
-    data, code = describe_data(), fingerprint_of_code(*CODE)
+    store.check_clean(machine.commit())
+    data = describe_data()
     finished = list(leaderboard.finished_runs(data))
     wanted = [leaderboard.key_of(experiment.name, run) for experiment, run, _ in finished]
-    if is_current(wanted, data, code):
+    if is_current(wanted, data):
         return
     models = [leaderboard.trained_model(experiment, run) for experiment, run, _ in finished]
     if None in models:
@@ -45,34 +47,35 @@ def main():
     runs, counted = [], {}
     for (experiment, trained, title), model in zip(finished, models, strict=True):
         counts, kinds = look_at(model, trained["image_size"])
-        runs.append(describe(experiment, trained, title, counts, kinds) | {"code": code})
+        runs.append(describe(experiment, trained, title, counts, kinds))
         if trained["seed"] == SEED:
             counted[experiment.name, trained["recipe"]] = counts
         print(f"{title}, seed {trained['seed']}: {runs[-1]['kinds']}", flush=True)
     measurement = {
+        "kind": "pictures",
         "task": "three classes of pixels on the Oxford-IIIT Pets",
         "data": data,
-        **results.stamp(),
+        **machine.stamp(),
         "runs": runs,
         "pairs": pairs(counted),
         "displaced": [displaced(size, pixels) for size, pixels in DISPLACED],
     }
-    results.add("pictures", measurement)
+    store.add("pictures", measurement)
 
 
-def is_current(wanted, data, code):
-    """Returns whether the file holds exactly these runs, of these pictures and today's code."""
-    result = results.measured_here("pictures", data)
+def is_current(wanted, data):
+    """Returns whether the file holds exactly these runs, of these pictures."""
+    result = store.measured_here("pictures", data)
     if result is None:
         return False
     held = [leaderboard.key_of(run["experiment"], run) for run in result["runs"]]
-    return held == wanted and all(run["code"] == code for run in result["runs"])
+    return held == wanted and "--again" not in sys.argv
 
 
 def leave_out_replaced(data):
     """Removes from the file what says nothing about the leaderboard's runs: those trained again."""
-    board = results.measured_here("leaderboard", data)
-    before = results.measured_here("pictures", data)
+    board = store.measured_here("leaderboard", data)
+    before = store.measured_here("pictures", data)
     if board is None or before is None:
         return
     scores = {leaderboard.key_of(run["experiment"], run): run["mean_iou"] for run in board["runs"]}
@@ -90,7 +93,7 @@ def leave_out_replaced(data):
     if kept and len(kept) < len(looked):
         print(f"{len(looked) - len(kept)} were trained again and are left out", flush=True)
         left = {"runs": list(kept.values()), "pairs": pairs_left}
-        results.add("pictures", before | left)
+        store.add("pictures", before | left)
 
 
 def look_at(model, size):
@@ -99,7 +102,7 @@ def look_at(model, size):
     On the label maps that the leaderboard scores all models on.
     """
     model = leaderboard.enlarged(model)
-    counter = PictureCounter(len(pets.CLASSES), pets.IGNORE_LABEL, False, 0.0075, 0.02)
+    counter = PictureCounter(len(pets.CLASSES), IGNORE_LABEL, False, 0.0075, 0.02)
     counts, kinds = [], []
     for images, masks in leaderboard.scored_batches(size):
         logits = model.predict_on_batch(images)

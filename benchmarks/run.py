@@ -7,8 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from timing import compare
 
+from benchmarks.timing import compare
 from seglib.data import augment, pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU

@@ -1,6 +1,6 @@
 """Times what each saving of the book buys: the same work without it and with it, in turn.
 
-`make bench BENCHMARK=benchmarks/speedups.py` measures and writes results/speedups.json, from which
+`make bench BENCHMARK=speedups` measures and writes results/speedups.json, from which
 chapter 9 renders its table. All weights are random, which takes the same time, and all pictures are
 drawn, so it needs neither network nor data.
 """
@@ -14,10 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf
 from PIL import Image
-from timing import ROUNDS, medians
-from training import dtype_policy
 
-from seglib import results
+from benchmarks.timing import ROUNDS, medians
+from benchmarks.training import dtype_policy
+from measured import machine, store, tables
 from seglib.data import pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
@@ -34,13 +34,14 @@ EVALUATED = 64  # pictures
 def main(rounds=ROUNDS):
     runs = [measure(*comparison, rounds) for group in GROUPS for comparison in group()]
     result = {
+        "kind": "savings",
         "task": "the same work without and with each saving",
         "data": {"name": "drawn pets", "train": 0, "test": 0, "note": "random weights"},
-        **results.stamp(),
+        **machine.stamp(),
         "runs": runs,
     }
-    results.save("speedups", result)
-    print(results.markdown_table(result))
+    store.save("speedups", result)
+    print(tables.markdown_table(result))
 
 
 def measure(saving, work, before, after, rounds):

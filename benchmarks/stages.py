@@ -1,6 +1,6 @@
 """Times where the time of each work goes: stage by stage, and the whole beside their sum.
 
-`make bench BENCHMARK=benchmarks/stages.py` measures and writes results/stages.json, from which
+`make bench BENCHMARK=stages` measures and writes results/stages.json, from which
 chapter 9 renders its table. All weights are random, which takes the same time, and all pictures are
 drawn, so it needs neither network nor data.
 
@@ -21,9 +21,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from speedups import DECODED, NUM_CLASSES, PHOTOGRAPH, PHOTOGRAPHS, backbone_of, batch, photographs
 
-from seglib import results
+from benchmarks.speedups import (
+    DECODED,
+    NUM_CLASSES,
+    PHOTOGRAPH,
+    PHOTOGRAPHS,
+    backbone_of,
+    batch,
+    photographs,
+)
+from measured import machine, store
+from seglib.core.constants import IGNORE_LABEL
 from seglib.data import augment, pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
@@ -81,12 +90,13 @@ def main(rounds=ROUNDS):
         for run in measure(*work, often.get(group, rounds))
     ]
     result = {
+        "kind": "stages",
         "task": "where the time of each work goes",
         "data": {"name": "drawn pets", "train": 0, "test": 0, "note": "random weights"},
-        **results.stamp(),
+        **machine.stamp(),
         "runs": runs,
     }
-    results.save("stages", result)
+    store.save("stages", result)
 
 
 def measure(work, staged, whole, rounds):
@@ -196,7 +206,7 @@ def of_epoch(size=128, count=32):
     seeds = compiled(lambda seed: tf.unstack(tf.random.split(seed, 2)))
     draw = compiled(lambda some, seed: recipe.matrices(*tf.unstack(tf.shape(some)), seed))
     move = compiled(functools.partial(augment.warp, fill=127.0))
-    place = compiled(functools.partial(augment.warp, fill=augment.IGNORE_LABEL, nearest=True))
+    place = compiled(functools.partial(augment.warp, fill=IGNORE_LABEL, nearest=True))
     color = compiled(recipe.change_color)
 
     def staged():

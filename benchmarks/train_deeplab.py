@@ -4,8 +4,8 @@ import dataclasses
 import functools
 
 import keras
-from training import Experiment, Recipe, Stage, main, weights
 
+from benchmarks.training import Experiment, Recipe, Stage, main, weights
 from seglib.data import pets
 from seglib.inference import WindowedCRF, test_time_average
 from seglib.metrics import BoundaryF1, BoundaryIoU

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from training import Experiment, Recipe, Stage, main, weights
-
+from benchmarks.training import Experiment, Recipe, Stage, main, weights
 from seglib.data import pets
 from seglib.models import fcn
 

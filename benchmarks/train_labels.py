@@ -9,12 +9,13 @@ import functools
 
 import keras
 import numpy as np
-from train_unet import BORDER_WEIGHTS, UNetRecipe, build
-from training import AUGMENT, Experiment, Stage, main
 
+from benchmarks.train_unet import BORDER_WEIGHTS, UNetRecipe, build
+from benchmarks.training import AUGMENT, Experiment, Stage, main
+from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pets, pipeline
 
-PET, IGNORE = 0, pets.IGNORE_LABEL
+PET, IGNORE = 0, IGNORE_LABEL
 PICTURES = 653  # all of the subset; of a larger set the first so many, or recipes would differ
 
 

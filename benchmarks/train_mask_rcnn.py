@@ -7,8 +7,7 @@ scenes are made of the test pictures and always the same.
 import dataclasses
 import functools
 
-from training import AUGMENT, CODE, Experiment, Recipe, Stage, main, weights
-
+from benchmarks.training import AUGMENT, Experiment, Recipe, Stage, main, weights
 from seglib.data import scenes
 from seglib.metrics import COCOAveragePrecision
 from seglib.models import mask_rcnn
@@ -125,11 +124,7 @@ EXPERIMENT = Experiment(
     data=load,
     score=score,
     task="cats and dogs, each with its mask, real pets pasted into each other's pictures",
-    code=(
-        *CODE,
-        "benchmarks/train_mask_rcnn.py",
-        *(f"seglib/data/{name}.py" for name in ("objects", "pasting", "scenes")),
-    ),
+    kind="detections",
 )
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import time
 os.environ["SEGLIB_PROFILE"] = "full"
 
 import nbformat
-from training import ROOT, describe_data, finished, processor_seconds, save
 
-from seglib import results
+from benchmarks.training import ROOT, describe_data, finished, processor_seconds, save
+from measured import machine, store
 from seglib.data import pets
 
 NOTEBOOK = ROOT / "notebooks" / "08_mistakes.ipynb"
@@ -36,6 +36,7 @@ class Experiment:
     """What `training.finished` and `training.save` ask of an experiment."""
 
     name = "mistakes"
+    kind = "differences"
 
     def __init__(self, chapter):
         self.chapter = chapter
@@ -77,7 +78,7 @@ def measured(experiment, name, seed):
     matrix = found["counts"].sum(axis=0)
     ious = experiment.chapter["iou"](matrix)
     entry = common(experiment, name, seed) | {
-        **results.stamp(),
+        **machine.stamp(),
         "epochs": len(found["loss"]),
         "seconds": round(wall, 1),  # of training and scoring together
         "cpu_seconds": round(cpu, 1),
@@ -96,7 +97,7 @@ def measured(experiment, name, seed):
     model.save_weights(path)
     reported = {
         row: common(experiment, row, seed)
-        | {"mean_iou": entry["mean_iou"], "reported": round(value, 5), **results.stamp()}
+        | {"mean_iou": entry["mean_iou"], "reported": round(value, 5), **machine.stamp()}
         for row, value in found["reports"].items()
     }
     return [entry, *reported.values()]
@@ -124,6 +125,7 @@ def main():
     parser.add_argument("--mistakes", nargs="+", default=trained, choices=trained)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
+    store.check_clean(machine.commit())
     data = describe_data()
     for seed in arguments.seeds:  # all rows of a seed in turn, so that a busy hour hits all
         for name in arguments.mistakes:

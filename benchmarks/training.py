@@ -2,8 +2,8 @@
 
 The scripts `train_*.py` each describe one experiment in these terms and hand it to `main`. A run
 that the file already holds is not run again, so a killed measurement goes on where it was (after
-the last finished epoch). A run of another recipe does not count; one of other code is named and
-stays, for most changes of code change no result: `--stale` trains it again. Runs on other data or
+the last finished epoch). A run of another recipe does not count; one of other code stays, and its
+commit says which: take it out of the file to train it again. Runs on other data or
 on a GPU stand beside those that the file holds and get rows of their own in the same tables.
 
 It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and ImageNet weights
@@ -11,10 +11,8 @@ It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and ImageNe
 """
 
 import argparse
-import ast
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -29,7 +27,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from seglib import results
+from measured import machine, store
 from seglib.callbacks import Resume
 from seglib.data import augment, pets, pipeline
 from seglib.losses import CrossEntropy, LovaszSoftmax
@@ -37,12 +35,6 @@ from seglib.metrics import MeanIoU
 from seglib.metrics.confusion import iou_per_class
 
 ROOT = pathlib.Path(__file__).parents[1]
-# What a trained model depends on, besides its recipe, the data and the installed versions.
-CODE = (
-    *("benchmarks/training.py", "seglib/models", "seglib/losses", "seglib/core/kernels.py"),
-    *("seglib/callbacks.py", "seglib/data/augment.py", "seglib/data/pets.py"),
-    "seglib/data/pipeline.py",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +168,7 @@ class Experiment:
         score: scores a trained model of a recipe and a size in another way than by its mean IoU,
             `metrics` and `sharpened`; the first number is printed.
         task: what the file says was to be done.
-        code: files and folders that a trained model depends on.
+        kind: which table renders its results; see `measured.tables`.
         keep_weights: whether the weights of a finished run are kept in `runs/`.
     """
 
@@ -188,8 +180,8 @@ class Experiment:
     metrics: Callable[[], list[keras.metrics.Metric]] = list
     sharpened: Callable[[keras.Model, Recipe, int], Mapping[str, keras.Model]] | None = None
     score: Callable[[keras.Model, Recipe, int], dict] | None = None
+    kind: str = "scores"
     task: str = "three classes of pixels on the Oxford-IIIT Pets"
-    code: tuple[str, ...] = CODE
     keep_weights: bool = True
 
     def weights_path(self, name, seed):
@@ -222,18 +214,12 @@ def main(experiment, description):
     recipes = list(experiment.recipes)
     parser.add_argument("--recipes", nargs="+", default=recipes, choices=recipes)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--stale", action="store_true", help="train runs of other code again")
     arguments = parser.parse_args()
+    store.check_clean(machine.commit())
     data = describe_data()
-    code = fingerprint_of_code(*experiment.code)
-    for old in finished(experiment, data):
-        if old.get("code", code) != code:
-            print(
-                f"{old['recipe']}, seed {old['seed']}: made by other code than today's", flush=True
-            )
     for seed in arguments.seeds:  # all recipes of a seed in turn, so that a busy hour hits all
         for name in arguments.recipes:
-            runs = finished(experiment, data, code if arguments.stale else None)
+            runs = finished(experiment, data)
             if not any((r["recipe"], r["seed"]) == (name, seed) for r in runs):
                 train(experiment, name, seed, data)
 
@@ -266,57 +252,11 @@ def describe_data():
     }
 
 
-def fingerprint_of_code(*paths):
-    """Returns a hash of what Python files do: of their syntax trees, less their docstrings.
-
-    Args:
-        paths: files, or folders with all that is in them, from the root of the repository.
-
-    Returns:
-        The first 16 hexadecimal digits of a SHA-256; comments, docstrings and line breaks do not
-        change it.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        found = ROOT / path
-        for file in sorted(found.rglob("*.py")) if found.is_dir() else [found]:
-            tree = syntax(ast.parse(file.read_text(encoding="utf-8")))
-            digest.update(f"{file.relative_to(ROOT).as_posix()} {tree}".encode())
-    return digest.hexdigest()[:16]
-
-
-def syntax(node):
-    """Returns a syntax tree as nested lists, without docstrings and without what is empty.
-
-    Not `ast.dump`: newer versions of Python add fields to a node, which are empty in older code.
-    """
-    if isinstance(node, list):
-        return [syntax(part) for part in node if not is_text(part)]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = [(k, syntax(v)) for k, v in ast.iter_fields(node) if v is not None and v != []]
-    return [type(node).__name__, *fields]
-
-
-def is_text(node):
-    """Says whether a statement is nothing but a text, as a docstring is."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def finished(experiment, data, code=None):
-    """Returns the runs of the results file with this data, this kind of machine, today's recipes.
-
-    With `code`, only those that were made by code with this fingerprint.
-    """
-    measurement = results.measured_here(experiment.name, data)
+def finished(experiment, data):
+    """Returns the file's runs with these data, this kind of machine and today's recipes."""
+    measurement = store.measured_here(experiment.name, data)
     return [
-        run
-        for run in (measurement["runs"] if measurement else [])
-        if same_recipe(experiment, run) and code in (None, run.get("code"))
+        run for run in (measurement["runs"] if measurement else []) if same_recipe(experiment, run)
     ]
 
 
@@ -331,12 +271,13 @@ def save(experiment, data, runs):
     """Writes the results file; runs stay in the order of the recipes."""
     order = list(experiment.recipes)
     measurement = {
+        "kind": experiment.kind,
         "task": getattr(experiment, "task", Experiment.task),
         "data": data,
-        **results.stamp(),
+        **machine.stamp(),
         "runs": sorted(runs, key=lambda r: (order.index(r["recipe"]), r["seed"])),
     }
-    results.add(experiment.name, measurement)
+    store.add(experiment.name, measurement)
 
 
 def run(experiment, name, seed, runs, data):
@@ -395,8 +336,7 @@ def run(experiment, name, seed, runs, data):
         **found,
         "curves": {"loss": losses},
         "settings": experiment.settings(name),
-        "code": fingerprint_of_code(*experiment.code),
-        **results.stamp(),
+        **machine.stamp(),
     }
     headline = "mean_iou" if experiment.score is None else next(iter(found))
     what = headline.replace("_", " ")

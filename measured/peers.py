@@ -1,7 +1,4 @@
-"""The speed of seglib beside that of public libraries and tutorials: results/peers.json.
-
-Standard library only, as `seglib.results`, which calls it.
-"""
+"""The speed of seglib beside that of public libraries and tutorials: results/peers.json."""
 
 MEGA = 1e6
 HEADER = ("Model", "Parameters", "Trained", "Training step", "Speed", "Prediction", "Speed")
@@ -11,7 +8,7 @@ def rows(result):
     """Returns the candidates of each work, and how many times as fast as the first they are.
 
     Args:
-        result: what `seglib.results.load("peers")` returns.
+        result: what `seglib.chapters.results.load("peers")` returns.
 
     Returns:
         A dict from the title of a work, such as `"U-Net, …, 8 × 128 px, 3 classes"`, to a list of

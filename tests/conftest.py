@@ -96,14 +96,19 @@ def root():
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def script():
+    """A function that imports a module of benchmarks/."""
+    return lambda name: importlib.import_module(f"benchmarks.{name}")
+
+
 @pytest.fixture(scope="module")
-def script(root):
-    """A function that imports a script of benchmarks/ or of its peer_workers/."""
-    folders = [str(root / "benchmarks"), str(root / "benchmarks" / "peer_workers")]
-    sys.path[:0] = folders
-    yield importlib.import_module
-    for folder in folders:
-        sys.path.remove(folder)
+def peer_workers(root):
+    """Lets tests import what runs in the environments of other libraries, by its bare name."""
+    folder = str(root / "benchmarks" / "peer_workers")
+    sys.path.insert(0, folder)
+    yield
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")

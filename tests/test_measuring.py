@@ -1,6 +1,4 @@
-"""What `make results` and `make bench` run: which code a run depends on, which labels a recipe
-sees, how a detector is scored, and that the stages that are timed are the whole.
-"""
+"""What `make results` and `make bench` run: labels, stages, scores, what is saved when."""
 
 import dataclasses
 import sys
@@ -10,50 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seglib import results
+from measured import store, tables
+from seglib.chapters import results
 from seglib.data import pets, sample
 
-
-@pytest.fixture
-def fingerprint(script, tmp_path, monkeypatch):
-    """A function from the text of a file to the fingerprint of what it does."""
-    training = script("training")
-    monkeypatch.setattr(training, "ROOT", tmp_path)
-
-    def of(text, path="code/file.py"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_text(text)
-        return training.fingerprint_of_code("code")
-
-    return of
-
-
 pytestmark = pytest.mark.no_cover  # of seglib they run what other tests run
-CODE = 'def double(x):\n    """Twice."""\n    return 2 * x\n'
-
-
-@pytest.mark.parametrize(
-    "same",
-    [
-        CODE + "# a comment\n",
-        CODE.replace("Twice.", "Two times."),
-        CODE.replace("2 * x", "(\n        2 * x\n    )"),
-        '"""A module."""\n' + CODE,
-    ],
-)
-def test_words_and_lines_do_not_make_other_code(fingerprint, same):
-    assert fingerprint(same) == fingerprint(CODE)
-
-
-@pytest.mark.parametrize(
-    "other", [CODE.replace("2", "3"), CODE.replace("x", "y"), CODE + "double = 1\n"]
-)
-def test_what_a_file_does_makes_other_code(fingerprint, other):
-    assert fingerprint(other) != fingerprint(CODE)
-
-
-def test_a_new_file_makes_other_code(fingerprint):
-    assert fingerprint(CODE) != fingerprint(CODE, "code/new.py")
 
 
 def test_the_ellipse_in_a_box_by_hand(script):
@@ -103,7 +62,8 @@ def test_the_clock_adds_what_ran_before_a_resumption(script, tmp_path, monkeypat
 
 def test_a_field_that_a_run_does_not_have_yet_stands_at_its_default(script, tmp_path, monkeypatch):
     training = script("training")
-    monkeypatch.setattr(results, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setenv("DIRTY", "1")
     stages = (training.Stage(1, 0.1),)
     first = training.Recipe("first", stages)
     recipes = {"first": first, "second": training.Recipe("second", stages, start="first")}
@@ -131,7 +91,6 @@ def test_a_field_of_one_experiment_has_a_default_too(script):
 def test_the_weights_of_copies_are_averaged(script, tmp_path, monkeypatch):
     training = script("training")
     monkeypatch.setattr(training, "ROOT", tmp_path)
-    monkeypatch.setattr(training, "fingerprint_of_code", lambda *paths: "code")
     starts, seeds = [], []
 
     def fit(model, loss, recipe, stage, data, folder):
@@ -179,7 +138,7 @@ def tiny(script, drawn_for_real, eagerly, tmp_path, monkeypatch):
         x = keras.layers.Rescaling(1 / 255)(image)
         return keras.Model(image, keras.layers.Conv2D(3, 3, padding="same")(x))
 
-    return training.Experiment("tiny", {"first": first, "second": second}, build, code=())
+    return training.Experiment("tiny", {"first": first, "second": second}, build)
 
 
 def recorded(experiment):
@@ -252,11 +211,11 @@ def test_runs_on_other_data_stand_beside_the_first_ones(script, tiny, tmp_path, 
     monkeypatch.setenv("TFDS_DATA_DIR", str(other))
     training.main(tiny, "")
     both = results.load("tiny")
-    mine, theirs = results.measurements(both)
+    mine, theirs = store.measurements(both)
     assert mine == first and theirs["data"]["note"] == "12/4 subset"
     scores = [[run["mean_iou"] for run in each["runs"]] for each in (mine, theirs)]
     assert len(scores[1]) == 2 and scores[0] != scores[1]
-    assert results.markdown_table(both).count("(12/4 subset)") == 3  # two rows and the data
+    assert tables.markdown_table(both).count("(12/4 subset)") == 3  # two rows and the data
     training.main(tiny, "")  # nothing is left to do
     assert results.load("tiny") == both
 
@@ -271,7 +230,6 @@ def board(script, tiny, tmp_path, monkeypatch):
     costs = {"milliseconds": {"1": 1.0, "8": 8.0}, "multiply_adds": 1, "peak_memory_mib": 1}
     monkeypatch.setattr(board, "MODELS", models)
     monkeypatch.setattr(board, "ROOT", tmp_path)
-    monkeypatch.setattr(board, "CODE", ())
     monkeypatch.setattr(board, "SIZE", 48)
     monkeypatch.setattr(board, "measure_costs", lambda runs: [run.update(costs) for run in runs])
     monkeypatch.setattr(sys, "argv", ["script"])
@@ -295,11 +253,11 @@ def test_the_leaderboard_scores_enlarged_logits_on_one_size_and_stays_in_a_fresh
     assert second["mean_iou"] == pytest.approx((matrix.diagonal() / union).mean(), abs=1e-4)
     assert (second["title"], second["image_size"]) == ("Second", 32)
 
-    # In a fresh clone, whose code has changed since.
+    # In a fresh clone, to be scored again.
     before = results.load("leaderboard")
     for recipe in tiny.recipes:
         tiny.weights_path(recipe, 0).unlink()
-    monkeypatch.setattr(board, "fingerprint_of_code", lambda *paths: "changed since")
+    monkeypatch.setattr(sys, "argv", ["script", "--again"])
     board.main()
     assert results.load("leaderboard") == before
     assert "first-0.weights.h5 is missing: it is not scored anew" in capsys.readouterr().out
@@ -379,7 +337,8 @@ def drawn_for_real(tmp_path, monkeypatch):
     network.save_weights(tmp_path / "mobilenet.weights.h5")
     monkeypatch.setenv("TFDS_DATA_DIR", str(pets))
     monkeypatch.setenv("SEGLIB_WEIGHTS", str(tmp_path / "mobilenet.weights.h5"))
-    monkeypatch.setattr(results, "DIRECTORY", tmp_path / "results")
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setenv("DIRTY", "1")
 
 
 @pytest.fixture
@@ -405,7 +364,7 @@ def detection(script, drawn_for_real, tmp_path, monkeypatch):
         name: dataclasses.replace(recipe, stages=tuple(stages))
         for name, recipe in train.RECIPES.items()
     }
-    yield dataclasses.replace(train.EXPERIMENT, recipes=recipes, code=())
+    yield dataclasses.replace(train.EXPERIMENT, recipes=recipes)
     train.test_scenes.cache_clear()
 
 
@@ -425,7 +384,7 @@ def test_a_detector_is_trained_scored_and_written_down(script, detection, eagerl
     # Boxes and masks are the same with and without the masks' scores; only their order differs.
     assert run["class_scores_alone"]["box_ar100"] == run["box_ar100"]
     assert detection.weights_path("scoring_256", 0).exists()
-    rows = results.markdown_table(result).splitlines()
+    rows = tables.markdown_table(result).splitlines()
     assert "with mask scoring, class scores alone" in rows[3]
 
     def train_again(*arguments):

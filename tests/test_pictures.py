@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seglib import results
+from measured import machine, store
+from seglib.chapters import results
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +69,20 @@ def test_what_was_trained_again_is_left_out(pictures, monkeypatch, tmp_path):
 
     def file(*runs):
         data = {"name": "Pets", "train": 2, "test": 2, "note": "two", "fingerprint": "f"}
-        return {"task": "classes", "data": data, **results.stamp(), "runs": list(runs)}
+        return {"kind": "k", "task": "t", "data": data, **machine.stamp(), "runs": list(runs)}
 
-    monkeypatch.setattr(results, "DIRECTORY", tmp_path)
-    results.save("leaderboard", file(entry("a", 0.7), entry("b", 0.6), entry("a", 0.75, 1)))
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setenv("DIRTY", "1")
+    store.save("leaderboard", file(entry("a", 0.7), entry("b", 0.6), entry("a", 0.75, 1)))
     pairs = [{"before": ["unet", "a"], "after": ["unet", "b"], "seed": 0}]
     looked = file(entry("a", 0.70001), entry("b", 0.6), entry("a", 0.74, 1)) | {"pairs": pairs}
-    results.save("pictures", looked)
+    store.save("pictures", looked)
     pictures.leave_out_replaced(looked["data"])
     left = results.load("pictures")
     assert [(run["recipe"], run["seed"]) for run in left["runs"]] == [("a", 0), ("b", 0)]
     assert left["pairs"] == pairs
 
-    results.save("leaderboard", file(entry("a", 0.7), entry("b", 0.65)))
+    store.save("leaderboard", file(entry("a", 0.7), entry("b", 0.65)))
     pictures.leave_out_replaced(looked["data"])
     left = results.load("pictures")
     assert [run["recipe"] for run in left["runs"]] == ["a"]

@@ -300,15 +300,14 @@ def test_figures_can_be_saved(tmp_path):
 
 
 def models_of(*scores):
-    """Rows of a leaderboard, the best first; each one costs half of the one before."""
-    return [
-        {
-            **{"experiment": ("unet", "fcn8", "other")[i % 3], "letter": "ABCDE"[i]},
-            **{"title": f"model {i}", "mean_iou": score, "interval": (score - 0.02, score + 0.01)},
-            "price": 64.0 / 2**i,
-        }
-        for i, score in enumerate(scores)
-    ]
+    """Arguments of `fronts`, the best first; each model costs half of the one before."""
+    return {
+        "scores": scores,
+        "costs": {"price": [64.0 / 2**i for i in range(len(scores))]},
+        "labels": [f"model {i}" for i in range(len(scores))],
+        "groups": [("unet", "fcn8", "other")[i % 3] for i in range(len(scores))],
+        "intervals": [(score - 0.02, score + 0.01) for score in scores],
+    }
 
 
 def points(axis):
@@ -317,9 +316,10 @@ def points(axis):
 
 
 def test_fronts_has_a_panel_a_cost_and_a_letter_a_model():
-    rows = models_of(0.8, 0.7, 0.75)
-    costs = {name: lambda row, factor=i + 1: factor * row["price"] for i, name in enumerate("xyz")}
-    figure = plot.fronts(rows, costs)
+    models = models_of(0.8, 0.7, 0.75)
+    prices = models["costs"]["price"]
+    models["costs"] = {name: [i * p for p in prices] for i, name in enumerate("xyz", start=1)}
+    figure = plot.fronts(**models)
     shown = [axis for axis in figure.axes if axis.axison]
     assert [axis.get_xlabel() for axis in shown] == ["x", "y", "z"]
     assert points(shown[1]) == {"A": (128.0, 0.8), "B": (64.0, 0.7), "C": (32.0, 0.75)}
@@ -330,7 +330,7 @@ def test_fronts_has_a_panel_a_cost_and_a_letter_a_model():
 
 
 def test_the_staircase_leaves_out_who_is_beaten():
-    figure = plot.fronts(models_of(0.8, 0.7, 0.75), {"price": lambda row: row["price"]})
+    figure = plot.fronts(**models_of(0.8, 0.7, 0.75))
     stairs = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     x, y = stairs[0].get_data()
     assert list(zip(x, y, strict=True))[:2] == [(16.0, 0.75), (64.0, 0.8)]
@@ -338,7 +338,7 @@ def test_the_staircase_leaves_out_who_is_beaten():
 
 
 def test_one_that_is_far_below_stands_at_the_edge_with_its_score():
-    figure = plot.fronts(models_of(0.8, 0.7, 0.4), {"price": lambda row: row["price"]})
+    figure = plot.fronts(**models_of(0.8, 0.7, 0.4))
     axis = figure.axes[0]
     assert points(axis)["C"][1] == pytest.approx(0.7 - 0.02 - 0.012)
     assert any("0.400" in text.get_text() for text in axis.texts)
@@ -346,5 +346,5 @@ def test_one_that_is_far_below_stands_at_the_edge_with_its_score():
 
 
 def test_a_table_of_one_model_can_be_drawn():
-    figure = plot.fronts(models_of(0.8), {"price": lambda row: row["price"]}, columns=1)
+    figure = plot.fronts(**models_of(0.8), columns=1)
     assert points(figure.axes[0]) == {"A": (64.0, 0.8)}

@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from seglib import results
+from seglib.chapters import results
 from seglib.data import sample
 from seglib.models import deeplab_v3_plus, fcn8, unet
 
@@ -195,7 +195,7 @@ def test_the_file_holds_the_works_one_after_the_other(stages, tmp_path, monkeypa
         yield "second", lambda: iter(["c"]), lambda: None
 
     monkeypatch.setattr(stages, "GROUPS", (group,))
-    monkeypatch.setattr(results, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
     stages.main(rounds=2)
     result = results.load("stages")
     assert result["task"] == "where the time of each work goes"

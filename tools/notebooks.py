@@ -142,13 +142,13 @@ def smaller(png):
 
 
 def run_all(paths, jobs):
-    from seglib import results
+    from measured import machine as this_machine
 
     known = json.loads(TIMES.read_text(encoding="utf-8"))["chapters"] if TIMES.exists() else {}
     # The machine's measure: a chapter's seconds compare with those of another machine by it.
     _, _, (importing, _) = measured([sys.executable, "-c", "import tensorflow, keras"])
-    machine = {"import_seconds": round(importing, 1), "device": results.device()}
-    machine["versions"] = results.versions()
+    machine = {"import_seconds": round(importing, 1), "device": this_machine.device()}
+    machine["versions"] = this_machine.versions()
     failed = []
     known = {name: took for name, took in known.items() if (NOTEBOOKS / f"{name}.ipynb").exists()}
     longest_first = sorted(paths, key=lambda p: -known.get(p.stem, {}).get("cpu_seconds", 1e9))

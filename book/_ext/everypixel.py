@@ -19,7 +19,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The page must show the functions of the tree it is built from, installed or not.
 sys.path.insert(0, str(ROOT))
 
-from seglib import __version__, results  # noqa: E402
+from measured import machine  # noqa: E402
+from measured.tables import markdown_table  # noqa: E402
+from seglib import __version__  # noqa: E402
+from seglib.chapters import results  # noqa: E402
 
 SHOWN = (
     "tensorflow",
@@ -46,7 +49,7 @@ class Results(SphinxDirective):
                 f":::{{admonition}} Not measured yet\n{results.missing(name)}\n:::"
             )
         # The class lets the style sheet set a table of many columns more tightly.
-        table = results.markdown_table(results.load(name))
+        table = markdown_table(results.load(name))
         return self.parse_text_to_nodes(f":::{{div}} ep-dense\n{table}\n:::")
 
 
@@ -56,15 +59,15 @@ class Environment(SphinxDirective):
     def run(self):
         self.env.note_reread()  # the time and the commit are new at each build
         now = datetime.datetime.now(datetime.UTC)
-        processor, *gpus = results.machine(results.device())
+        processor, *gpus = machine.names(machine.device())
         rows = {
             "Built": f"{now:%Y-%m-%d %H:%M} UTC",
-            "Commit": f"`{results.commit(ROOT)}`",
+            "Commit": f"`{machine.commit(ROOT)}`",
             "Processor": processor,
             "GPU": ", ".join(gpus) or "none",
-            "Python": results.versions(())["python"],
+            "Python": machine.versions(())["python"],
             "seglib": __version__,
-            **results.versions(SHOWN),
+            **machine.versions(SHOWN),
         }
         # The interpreter's row is spelled as people write it.
         rows.pop("python")
@@ -96,7 +99,7 @@ class Chapters(SphinxDirective):
 def described(took: dict) -> str:
     """Returns a sentence on the machine and the versions that a chapter was run with."""
     versions = [f"{name} {version}" for name, version in took["versions"].items()]
-    return f"Run on {', '.join([*results.machine(took['device']), *versions])}."
+    return f"Run on {', '.join([*machine.names(took['device']), *versions])}."
 
 
 class Repository(SphinxDirective):

@@ -16,10 +16,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seglib.core.constants import GRAY
+from seglib.core.constants import GRAY, IGNORE_LABEL
 from seglib.data import pipeline
 
-IGNORE_LABEL = pipeline.IGNORE_LABEL
 ON_ERROR = ("raise", "skip")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 

@@ -10,7 +10,7 @@ from seglib.data import pipeline
 from seglib.data.pipeline import without_tuner
 
 CLASSES = ("pet", "background", "border")
-IGNORE_LABEL = pipeline.IGNORE_LABEL
+
 NAME = "oxford_iiit_pet:4.*.*"
 SERVER = "thor.robots.ox.ac.uk"
 SPLITS = ("train", "validation", "trainval", "test")

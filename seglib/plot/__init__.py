@@ -6,7 +6,7 @@ Every function returns a closed `matplotlib.figure.Figure`, so a notebook shows 
 from seglib.plot.label_maps import CLASSES, as_label_map, colorize, error_map, legend, show
 from seglib.plot.objects import boxes, instances
 from seglib.plot.parameters import weights
-from seglib.plot.scores import confusion, curves, fronts
+from seglib.plot.scores import confusion, curves, fronts, pareto_front
 from seglib.plot.style import (
     IGNORE_COLOR,
     IGNORE_LABEL,
@@ -37,6 +37,7 @@ __all__ = [
     "grid",
     "instances",
     "legend",
+    "pareto_front",
     "show",
     "weights",
 ]

@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import ListedColormap
 
-from seglib import leaderboard
 from seglib.plot.label_maps import CLASSES
 from seglib.plot.style import PALETTE, finish, grid
 
@@ -79,24 +78,40 @@ def confusion(matrix, classes=CLASSES, *, size=3.6):
     return finish(figure)
 
 
-# Marker and color of a model, by its experiment.
-FAMILIES = {
-    "unet": ("o", PALETTE[1]),
-    "fcn8": ("s", PALETTE[0]),
-    "deeplabv3plus": ("^", PALETTE[4]),
-}
-OTHER_FAMILY = ("D", PALETTE[3])
+# Marker and color of the models of a group, in the order in which the groups appear.
+MARKERS = (("o", PALETTE[1]), ("s", PALETTE[0]), ("D", PALETTE[4]), ("p", PALETTE[3]))
 
 
-def fronts(rows, costs, *, columns=2):
-    """Draws mean IoU over each cost, and the Pareto front as a staircase.
-
-    The last of the models is drawn at the lower edge, with its score, where it would squeeze all
-    the others.
+def pareto_front(scores, costs):
+    """Returns the models that no other beats in both: at least as good, and at a lower cost.
 
     Args:
-        rows: the models, as `seglib.leaderboard.rows` returns them.
-        costs: functions of a row by their names, as `seglib.leaderboard.costs` returns them.
+        scores: a number per model, the higher the better.
+        costs: a number per model, the lower the better.
+
+    Returns:
+        Indices of the models, the cheapest first.
+    """
+    best, found = float("-inf"), []
+    for i in sorted(range(len(scores)), key=lambda i: (costs[i], -scores[i])):
+        if scores[i] > best:
+            best = scores[i]
+            found.append(i)
+    return found
+
+
+def fronts(scores, costs, *, labels, groups, intervals, columns=2):
+    """Draws scores over each cost, and the Pareto front as a staircase.
+
+    The models are called A, B, C … in their order. The last of them is drawn at the lower edge,
+    with its score, where it would squeeze all the others.
+
+    Args:
+        scores: mean IoU of each model, the best first.
+        costs: a dict from a cost's name to a number per model.
+        labels: names of the models.
+        groups: what the models belong to; each group has a marker and a color.
+        intervals: `(low, high)` of each score.
         columns: how many panels stand side by side.
 
     Returns:
@@ -106,22 +121,24 @@ def fronts(rows, costs, *, columns=2):
     figure, axes = plt.subplots(
         lines,
         columns,
-        figsize=(4.5 * columns, 3.1 * lines + 1.0 + 0.2 * len(rows) / columns),
+        figsize=(4.5 * columns, 3.1 * lines + 1.0 + 0.2 * len(scores) / columns),
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for axis, (name, cost) in zip(axes.flat, costs.items(), strict=False):
-        _draw_front(axis, rows, name, cost)
+    of_group = dict(zip(dict.fromkeys(groups), MARKERS, strict=False))
+    markers = [of_group[group] for group in groups]
+    for axis, (name, numbers) in zip(axes.flat, costs.items(), strict=False):
+        _draw_front(axis, scores, numbers, markers, intervals)
+        axis.set_xlabel(name)
     for axis in axes.flat[len(costs) :]:
         axis.axis("off")
     for axis in axes[:, 0]:
         axis.set_ylabel("mean IoU")
     edge = {"linestyle": "", "markersize": 9, "markeredgecolor": "black"}
     handles = []
-    for row in rows:
-        marker, color = FAMILIES.get(row["experiment"], OTHER_FAMILY)
-        label = f"{row['letter']}  {row['title']}"
+    for i, (label, (marker, color)) in enumerate(zip(labels, markers, strict=True)):
+        label = f"{chr(ord('A') + i)}  {label}"
         handles.append(plt.Line2D([], [], marker=marker, color=color, label=label, **edge))
     handles.append(plt.Line2D([], [], color="black", linestyle="--", label="the front"))
     handles.append(plt.Line2D([], [], color="gray", label="95% of test sets"))
@@ -129,24 +146,22 @@ def fronts(rows, costs, *, columns=2):
     return finish(figure)
 
 
-def _draw_front(axis, rows, name, cost):
-    floor = rows[max(len(rows) - 2, 0)]["interval"][0] - 0.012
-    for row in rows:
-        x, y, (low, high) = cost(row), max(row["mean_iou"], floor), row["interval"]
-        marker, color = FAMILIES.get(row["experiment"], OTHER_FAMILY)
+def _draw_front(axis, scores, costs, markers, intervals):
+    floor = intervals[max(len(scores) - 2, 0)][0] - 0.012
+    for i, (x, score, (marker, color), (low, high)) in enumerate(
+        zip(costs, scores, markers, intervals, strict=True)
+    ):
+        y = max(score, floor)
         axis.plot([x, x], [max(low, floor), max(high, floor)], color="gray", linewidth=2, zorder=1)
-        wide = 15 if marker == "^" else 12
-        axis.plot(x, y, marker, markersize=wide, color=color, markeredgecolor="black", zorder=3)
+        axis.plot(x, y, marker, markersize=12, color=color, markeredgecolor="black", zorder=3)
         ink = "black" if color == PALETTE[0] else "white"
-        drop = 0.0016 if marker == "^" else 0  # a triangle is wide below its middle
         style = {"color": ink, "fontsize": 8, "weight": "bold", "ha": "center", "zorder": 4}
-        axis.text(x, y - drop, row["letter"], va="center_baseline", **style)
-        if row["mean_iou"] < floor:
-            axis.text(x, y, f"    ↓ {row['mean_iou']:.3f}", fontsize=9, va="center_baseline")
-    front = leaderboard.front(rows, cost)
-    corners = [(cost(row), max(row["mean_iou"], floor)) for row in front]
-    end = max(map(cost, rows)) * 1.08
+        axis.text(x, y, chr(ord("A") + i), va="center_baseline", **style)
+        if score < floor:
+            axis.text(x, y, f"    ↓ {score:.3f}", fontsize=9, va="center_baseline")
+    corners = [(costs[i], max(scores[i], floor)) for i in pareto_front(scores, costs)]
+    end = max(costs) * 1.08
     x, y = zip(*corners, (end, corners[-1][1]), strict=True)
     axis.step(x, y, where="post", color="black", linestyle="--", linewidth=1.3, zorder=2)
-    axis.set(xlabel=name, xlim=(0, end))
+    axis.set_xlim(0, end)
     axis.grid(alpha=0.3)

@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 import seglib
 from seglib.chapters import colab
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GOOD = {"Python": "3.12.11", "TensorFlow": "2.19.0", "Keras": "3.10.0", "NumPy": "2.0.2"}
 
@@ -306,7 +306,7 @@ def test_pip_that_fails_is_one_sentence(runtime):
 
 def test_seglib_is_read_without_tensorflow():
     # On Colab the cell runs before anything else, and a plain import must not cost seconds.
-    code = "import sys; from seglib import colab; print('tensorflow' in sys.modules)"
+    code = "import sys; from seglib.chapters import colab; print('tensorflow' in sys.modules)"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

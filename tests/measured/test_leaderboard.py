@@ -2,7 +2,9 @@
 
 import pytest
 
-from seglib import leaderboard, results
+from measured import tables
+from seglib import plot
+from seglib.chapters import results
 
 
 def run(recipe, mean_iou, *, seed=0, milliseconds=10.0, experiment="unet", **changes):
@@ -30,13 +32,13 @@ def result(*runs):
     data = {"name": "Pets", "train": 653, "test": 308, "note": "653/308 subset"}
     device = {"cpu": "A processor", "cores": 2, "gpu": []}
     return {
-        **{"task": "classes of pixels", "data": data, "device": device},
+        **{"kind": "leaderboard", "task": "classes of pixels", "data": data, "device": device},
         **{"versions": {"python": "3.11"}, "commit": "0123456789abcdef", "runs": list(runs)},
     }
 
 
 def test_seeds_are_averaged_and_the_best_comes_first():
-    fast, good = leaderboard.rows(
+    fast, good = results.rows(
         result(
             run("bad", 0.5),
             run("good", 0.70, cpu_seconds=700.0),
@@ -52,12 +54,12 @@ def test_seeds_are_averaged_and_the_best_comes_first():
 
 
 def test_one_recipe_name_in_two_experiments_is_two_models():
-    rows = leaderboard.rows(result(run("a", 0.5), run("a", 0.6, experiment="fcn8")))
+    rows = results.rows(result(run("a", 0.5), run("a", 0.6, experiment="fcn8")))
     assert [row["experiment"] for row in rows] == ["fcn8", "unet"]
 
 
 def test_the_front_holds_who_is_beaten_by_nobody():
-    rows = leaderboard.rows(
+    rows = results.rows(
         result(
             run("slow", 0.8, milliseconds=30),
             run("beaten", 0.7, milliseconds=31),
@@ -66,12 +68,13 @@ def test_the_front_holds_who_is_beaten_by_nobody():
             run("middle", 0.7, milliseconds=20),
         )
     )
-    front = leaderboard.front(rows, lambda row: row["milliseconds"]["1"])
-    assert [row["recipe"] for row in front] == ["fast", "middle", "slow"]
+    drawn = results.drawn(rows, {"time": lambda row: row["milliseconds"]["1"]})
+    front = plot.pareto_front(drawn["scores"], drawn["costs"]["time"])
+    assert [rows[i]["recipe"] for i in front] == ["fast", "middle", "slow"]
 
 
 def test_figures_name_the_models_by_their_place():
-    rows = leaderboard.rows(result(run("bad", 0.5), run("good", 0.7), run("middle", 0.6)))
+    rows = results.rows(result(run("bad", 0.5), run("good", 0.7), run("middle", 0.6)))
     assert [(row["letter"], row["recipe"]) for row in rows] == [
         ("A", "good"),
         ("B", "middle"),
@@ -80,7 +83,7 @@ def test_figures_name_the_models_by_their_place():
 
 
 def test_a_network_costs_the_same_whatever_its_weights():
-    rows = leaderboard.rows(
+    rows = results.rows(
         result(
             run("a", 0.70, milliseconds=10.0, cpu_seconds=60.0),
             run("b", 0.71, milliseconds=12.0, peak_memory_mib=124),
@@ -89,7 +92,7 @@ def test_a_network_costs_the_same_whatever_its_weights():
             run("other", 0.60, milliseconds=4.0, parameters=1_000_000),
         )
     )
-    costs = leaderboard.costs(rows)
+    costs = results.costs(rows)
     paid = {row["recipe"]: [cost(row) for cost in costs.values()] for row in rows}
     # One picture and eight (ms), memory (MiB), multiply-adds, parameters (M), training (min).
     of_network = [11.0, 5 * 11.0 / 8, 124, 391.46, 2.5]
@@ -106,7 +109,7 @@ def cells_of(table):
 
 
 def test_the_tables_say_what_the_entries_say():
-    reached, costs, how = results.markdown_table(result(run("a", 0.751))).split("\n\n")
+    reached, costs, how = tables.markdown_table(result(run("a", 0.751))).split("\n\n")
     assert cells_of(reached) == {
         **{"Model": "A", "Pixels": "128", "Seeds": "1", "Mean IoU": "0.751"},
         **{"95% of test sets": "0.731–0.761", "IoU pet": "0.800", "IoU background": "0.900"},
@@ -130,4 +133,4 @@ def test_the_tables_say_what_the_entries_say():
     ],
 )
 def test_a_small_spread_does_not_look_like_none(spread, text):
-    assert leaderboard.plus_minus(spread) == text
+    assert tables.plus_minus(spread) == text

@@ -1,5 +1,6 @@
 """`benchmarks/peers.py`: who takes a turn when, what a worker answers, who is missing and why."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from seglib import peers as table
-from seglib import results
+from measured import peers as table
+from measured import tables
+from seglib.chapters import results
 from seglib.models import unet
 
 pytestmark = pytest.mark.no_cover  # of seglib they run what other tests run
@@ -106,14 +108,16 @@ def test_one_that_breaks_is_named_and_the_others_go_on(peers):
         ([0.125, 0.125, 0.125], 3, 125),
     ],
 )
-def test_a_turn_repeats_short_calls_and_answers_with_their_median(script, seconds, calls, median):
+def test_a_turn_repeats_short_calls_and_answers_with_their_median(
+    peer_workers, seconds, calls, median
+):
     now, left, made = [0.0], list(seconds), []
 
     def call():
         made.append(1)
         now[0] += left.pop(0)
 
-    found = script("protocol").turn(call, clock=lambda: now[0])
+    found = importlib.import_module("protocol").turn(call, clock=lambda: now[0])
     assert found == pytest.approx(median) and len(made) == calls
 
 
@@ -147,13 +151,14 @@ def test_what_cannot_be_installed_is_named_and_the_rest_is_measured(
     peers, workers, tmp_path, monkeypatch, capsys
 ):
     workers(fake=FAKE)
+    monkeypatch.setenv("DIRTY", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # pip asks nobody
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setattr(peers, "ENVIRONMENTS", {"theirs": ("no-such-package",)})
     theirs = peers.Candidate("THEIRS", "fake", {}, "theirs")
     work = peers.Work("A work", 1, 32, 2, (theirs, *fakes(peers, "fake")))
     monkeypatch.setattr(peers, "WORK", {"one": work})
-    monkeypatch.setattr(results, "DIRECTORY", tmp_path / "results")
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
     assert peers.main(["--rounds", "1"]) is None
     lines = capsys.readouterr().out.splitlines()
     why = "ERROR: No matching distribution found for no-such-package"
@@ -164,7 +169,7 @@ def test_what_cannot_be_installed_is_named_and_the_rest_is_measured(
     assert (tmp_path / "cache" / "theirs").is_dir()
     assert saved["failed"] == {"THEIRS": "theirs is not installed"}
     assert saved["versions"]["fake"] == "1.2"
-    assert f"Not installed: theirs: {why}" in results.markdown_table(saved)
+    assert f"Not installed: theirs: {why}" in tables.markdown_table(saved)
 
 
 def test_an_environment_that_is_there_is_used_again(peers, tmp_path):
@@ -197,6 +202,7 @@ def run(title, step, predict, work="A net", **changes):
 
 def result(*runs, **changes):
     return {
+        "kind": "peers",
         "task": "steps and predictions",
         "data": {"name": "random numbers", "train": 0, "test": 0, "note": "random pictures"},
         "device": {"cpu": "A processor", "cores": 2, "gpu": []},
@@ -226,7 +232,7 @@ def test_the_table_has_the_measured_numbers_and_says_who_is_missing():
         failed={"KerasHub": "hangs"},
         not_installed={"garden": "ERROR: no"},
     )
-    text = results.markdown_table(made)
+    text = tables.markdown_table(made)
     assert "**A net, 8 × 128 px, 3 classes**" in text
     assert "| ours | 6.5 M | 1.0 M | 60 ms | 2.40 × | 24 ms | 2.50 × |" in text
     assert "random pictures" in text and "A processor (2 cores)" in text
@@ -235,8 +241,8 @@ def test_the_table_has_the_measured_numbers_and_says_who_is_missing():
 
 
 @pytest.mark.rare
-def test_the_worker_of_seglib_trains_and_predicts(script, monkeypatch):
-    ours = script("ours")
+def test_the_worker_of_seglib_trains_and_predicts(peer_workers, monkeypatch):
+    ours = importlib.import_module("ours")
 
     def small(classes, shape):
         return unet(classes, backbone="small", weights=None, input_shape=shape)
@@ -250,8 +256,8 @@ def test_the_worker_of_seglib_trains_and_predicts(script, monkeypatch):
 
 
 @pytest.mark.rare
-def test_the_rebuilt_tutorial_is_the_network_that_chapter_2_compares_with(script):
-    ours, shape = script("ours"), (64, 64, 3)
+def test_the_rebuilt_tutorial_is_the_network_that_chapter_2_compares_with(peer_workers):
+    ours, shape = importlib.import_module("ours"), (64, 64, 3)
     theirs = ours.tutorial(3, shape)
     assert theirs.count_params() == 6_504_227  # as the tutorial's model.summary() says
     same = unet(3, decoder="tutorial", weights=None, input_shape=shape, freeze_backbone=True)
@@ -276,7 +282,7 @@ def test_the_rebuilt_tutorial_is_the_network_that_chapter_2_compares_with(script
 
 
 def test_the_script_runs(peers):
-    command = [sys.executable, peers.__file__, "--help"]
+    command = [sys.executable, "-m", "benchmarks.peers", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "of unet, fcn8, deeplabv3plus" in done.stdout
 

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from seglib import leaderboard, results
+from measured import machine, pages, store, tables
+from seglib.chapters import results
 
 RESULT = {
     "task": "three classes of pixels",
@@ -40,8 +41,20 @@ def run(recipe="light", seed=0, **changes):
     return made | changes
 
 
+# What a run of each kind of result has; the others have scores.
+KINDS = {"against": "differences", "mask_ap": "detections", "saving": "savings", "stage": "stages"}
+
+
 def result(*runs):
-    return copy.deepcopy(RESULT) | {"runs": list(runs)}
+    kinds = [kind for key, kind in KINDS.items() if runs and key in runs[0]]
+    return {"kind": kinds[0] if kinds else "scores"} | copy.deepcopy(RESULT) | {"runs": list(runs)}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in place of results/."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    return tmp_path / "results"
 
 
 def rows(markdown):
@@ -50,7 +63,7 @@ def rows(markdown):
 
 
 def test_a_table_has_the_measured_numbers():
-    header, _, row = rows(results.markdown_table(result(run())))
+    header, _, row = rows(tables.markdown_table(result(run())))
     assert dict(zip(header, row, strict=True)) == {
         "Recipe": "The light one",
         "Pixels": "128",
@@ -69,7 +82,7 @@ def test_a_table_has_the_measured_numbers():
 
 def test_seeds_share_a_row_with_their_mean_and_sample_deviation():
     runs = [run(seed=seed, mean_iou=score) for seed, score in enumerate((0.70, 0.72, 0.74))]
-    header, _, row = rows(results.markdown_table(result(*runs)))
+    header, _, row = rows(tables.markdown_table(result(*runs)))
     # By hand: the mean is 0.72, the squares are 0.0004 + 0 + 0.0004, over 2, and its root 0.02.
     assert row[header.index("Mean IoU")] == "0.720 ± 0.020"
     assert row[header.index("Seeds")] == "3"
@@ -77,10 +90,10 @@ def test_seeds_share_a_row_with_their_mean_and_sample_deviation():
 
 def test_a_score_has_a_column_where_all_runs_have_it():
     runs = [run(seed=0, boundary_f1=0.5), run(seed=1, boundary_f1=0.7)]
-    header, _, row = rows(results.markdown_table(result(*runs)))
+    header, _, row = rows(tables.markdown_table(result(*runs)))
     # By hand: the squares are 0.01 + 0.01, over 1, and the root of 0.02 is 0.141.
     assert row[header.index("Boundary F1")] == "0.600 ± 0.141"
-    header, _, row = rows(results.markdown_table(result(*runs, run(seed=2))))
+    header, _, row = rows(tables.markdown_table(result(*runs, run(seed=2))))
     assert "Boundary F1" not in header
     assert len(row) == len(header)
 
@@ -92,7 +105,7 @@ def test_what_was_done_after_the_training_has_a_table_of_its_own():
         return {"CRF": score}
 
     runs = [run(seed=0, sharpened=sharpened(0.70, 30.8)), run(seed=1, sharpened=sharpened(0.72, 0))]
-    header, _, row = rows(results.markdown_table(result(*runs, run("plain"))))[-3:]
+    header, _, row = rows(tables.markdown_table(result(*runs, run("plain"))))[-3:]
     assert dict(zip(header, row, strict=True)) == {
         "Recipe": "The light one",
         "and then": "CRF",
@@ -116,7 +129,7 @@ def test_detections_have_a_table_of_average_precision():
         run("scored", seed=seed) | precision(ap) | {"class_scores_alone": precision(ap - 0.02)}
         for seed, ap in enumerate((0.45, 0.47))
     ]
-    header, _, *found = rows(results.markdown_table(result(plain, *scored)))
+    header, _, *found = rows(tables.markdown_table(result(plain, *scored)))
     assert header[:6] == ["Recipe", "Pixels", "Seeds", "Mask AP", "Mask AP50", "Mask AP75"]
     first, *others = (dict(zip(header, row, strict=True)) for row in found)
     assert (first["Recipe"], first["Mask AP"], first["Box AP75"]) == (
@@ -132,7 +145,7 @@ def test_detections_have_a_table_of_average_precision():
 
 def test_recipes_and_sizes_have_their_own_rows_in_the_order_of_the_file():
     runs = [run("b"), run("a"), run("b", image_size=256), run("a", seed=1)]
-    _, _, *body = rows(results.markdown_table(result(*runs)))
+    _, _, *body = rows(tables.markdown_table(result(*runs)))
     assert [row[:3] for row in body] == [
         ["The b one", "128", "1"],
         ["The a one", "128", "2"],
@@ -145,14 +158,14 @@ def test_recipes_and_sizes_have_their_own_rows_in_the_order_of_the_file():
     [(59.6, "1 min 00 s"), (61, "1 min 01 s"), (3725, "62 min 05 s"), (None, "not measured")],
 )
 def test_a_time_is_in_minutes_and_seconds(seconds, words):
-    header, _, row = rows(results.markdown_table(result(run(train_seconds=seconds))))
+    header, _, row = rows(tables.markdown_table(result(run(train_seconds=seconds))))
     assert row[header.index("Training")] == words
 
 
 def test_of_several_seeds_the_shortest_time_counts():
     """What else a machine does only adds to a time."""
     found = rows(
-        results.markdown_table(
+        tables.markdown_table(
             result(
                 run(train_seconds=130.0, cpu_seconds=250.0),
                 run(seed=1, train_seconds=120.0, cpu_seconds=260.0),
@@ -166,15 +179,15 @@ def test_of_several_seeds_the_shortest_time_counts():
 
 
 def test_a_table_always_says_on_which_pictures_and_on_what_machine():
-    text = results.markdown_table(result(run()))
+    text = tables.markdown_table(result(run()))
     for part in ("653/308 subset", "A processor (2 cores)", "keras 3.15.1", "0123456789ab"):
         assert part in text
     pinned = result(run()) | {"device": {"cpu": "A processor", "cores": 1, "gpu": []}}
-    assert "A processor (1 core)," in results.markdown_table(pinned)
+    assert "A processor (1 core)," in tables.markdown_table(pinned)
     pinned["device"]["instructions"] = []  # none that Linux knows
-    assert "A processor (1 core)," in results.markdown_table(pinned)
+    assert "A processor (1 core)," in tables.markdown_table(pinned)
     pinned["device"]["instructions"] = ["AVX2", "AVX-512"]
-    assert "A processor (1 core, AVX2, AVX-512)," in results.markdown_table(pinned)
+    assert "A processor (1 core, AVX2, AVX-512)," in tables.markdown_table(pinned)
 
 
 def mistake(recipe, seed, mean_iou, harms="model", **changes):
@@ -246,7 +259,7 @@ def test_the_intervals_are_those_of_students_t():
 
 def test_runs_that_are_compared_get_a_table_of_differences():
     wrong = [mistake("flip", seed, score) for seed, score in enumerate((0.5, 0.58, 0.66))]
-    text = results.markdown_table(result(*RIGHT, *wrong))
+    text = tables.markdown_table(result(*RIGHT, *wrong))
     header, _, row = rows(text)
     assert dict(zip(header, row, strict=True)) == {
         "What is changed": "The flip one",
@@ -261,29 +274,29 @@ def test_runs_that_are_compared_get_a_table_of_differences():
         assert part in text
 
 
-@pytest.mark.parametrize("part", ["task", "data", "device", "versions", "commit", "runs"])
-def test_a_result_without_a_part_is_refused(part, tmp_path):
+@pytest.mark.parametrize("part", ["kind", "task", "data", "device", "versions", "commit", "runs"])
+def test_a_result_without_a_part_is_refused(part, folder):
     broken = result(run())
     del broken[part]
     with pytest.raises(ValueError, match=part):
-        results.markdown_table(broken)
+        tables.markdown_table(broken)
     with pytest.raises(ValueError, match=part):
-        results.save("broken", broken, directory=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        store.save("broken", broken)
+    assert not folder.exists()
 
 
 def test_a_result_without_runs_or_without_its_note_is_refused():
     with pytest.raises(ValueError, match="no run"):
-        results.markdown_table(result())
+        tables.markdown_table(result())
     anonymous = result(run())
     del anonymous["data"]["note"]
     with pytest.raises(ValueError, match="data.note"):
-        results.markdown_table(anonymous)
+        tables.markdown_table(anonymous)
 
 
-def test_what_is_saved_is_loaded(tmp_path):
-    file = results.save("unet", result(run()), directory=tmp_path / "new")
-    assert results.load("unet", directory=tmp_path / "new") == result(run())
+def test_what_is_saved_is_loaded(folder):
+    file = store.save("unet", result(run()))
+    assert results.load("unet") == result(run())
     assert [other.name for other in file.parent.iterdir()] == ["unet.json"]
 
 
@@ -306,7 +319,7 @@ def elsewhere(made, *runs, data=RESULT["data"], device=RESULT["device"]):
 )
 def test_a_readers_measurement_stands_in_the_same_table(place, note):
     made = elsewhere(result(run(), run(seed=1)), run(mean_iou=0.8), **place)
-    text = results.markdown_table(made)
+    text = tables.markdown_table(made)
     header, _, own, other = rows(text)
     assert own[0] == "The light one" and own[2] == "2"
     assert other[0] == f"The light one {note}" and other[2] == "1"
@@ -336,85 +349,86 @@ def test_every_table_of_trained_models_has_those_rows(more):
         more["sharpened"]["CRF"]["cpu_seconds"] = 30.8
     right, changed = run("light", **more), run("dark", **more)
     made = elsewhere(result(right, changed), right, changed | {"mean_iou": 0.5}, data=FULL)
-    titles = [row[0] for row in rows(results.markdown_table(made))]
+    titles = [row[0] for row in rows(tables.markdown_table(made))]
     assert "The dark one" in titles and "The dark one (the full set)" in titles
     assert made["others"][0]["runs"][1]["title"] == "The dark one"  # the result is not changed
 
 
-def test_a_measurement_replaces_that_of_the_same_data_and_gpus_alone(tmp_path, monkeypatch):
+def test_a_measurement_replaces_that_of_the_same_data_and_gpus_alone(folder, monkeypatch):
     for measurement in (
         result(run()),
         result(run()) | {"data": FULL},
         result(run(mean_iou=0.1)) | {"device": RESULT["device"] | {"cpu": "another", "cores": 4}},
     ):
-        results.add("unet", measurement, directory=tmp_path)
-    held = results.load("unet", directory=tmp_path)
-    first, other = results.measurements(held)
+        store.add("unet", measurement)
+    held = results.load("unet")
+    first, other = store.measurements(held)
     assert first["runs"][0]["mean_iou"] == 0.1 and first["device"]["cpu"] == "another"
     assert other["data"] == FULL and other["runs"][0]["mean_iou"] == 0.7
-    monkeypatch.setattr(results, "device", lambda: RESULT["device"])
-    assert results.measured_here("unet", FULL, directory=tmp_path) == other
-    assert results.measured_here("unet", RESULT["data"], directory=tmp_path) == first
-    monkeypatch.setattr(results, "device", lambda: GPU)
-    assert results.measured_here("unet", FULL, directory=tmp_path) is None
-    assert results.measured_here("no-such", FULL, directory=tmp_path) is None
+    monkeypatch.setattr(machine, "device", lambda: RESULT["device"])
+    assert store.measured_here("unet", FULL) == other
+    assert store.measured_here("unet", RESULT["data"]) == first
+    monkeypatch.setattr(machine, "device", lambda: GPU)
+    assert store.measured_here("unet", FULL) is None
+    assert store.measured_here("no-such", FULL) is None
 
 
 def test_each_run_says_where_and_when_it_was_made():
     early = run(device={"cpu": "An old one", "cores": 1, "gpu": []}, versions={"keras": "3.14"})
     late = run(seed=1, device=RESULT["device"], versions={"keras": "3.15.1"})
     early["commit"], late["commit"] = "a" * 40, "b" * 40 + "+changes"
-    text = results.markdown_table(result(early, late)).splitlines()[-1]
+    text = tables.markdown_table(result(early, late)).splitlines()[-1]
     assert text.endswith(
         "Measured on An old one (1 core), A processor (2 cores), keras 3.14, keras 3.15.1, "
         f"at commits {'a' * 12}, {'b' * 12} with changes."
     )
 
 
-def test_a_missing_and_a_damaged_file_are_named(tmp_path):
+def test_a_missing_and_a_damaged_file_are_named(folder):
     with pytest.raises(FileNotFoundError, match=r"results/unet\.json.*make results"):
-        results.load("unet", directory=tmp_path)
-    (tmp_path / "unet.json").write_text('{"task": ')
+        results.load("unet")
+    folder.mkdir()
+    (folder / "unet.json").write_text('{"task": ')
     with pytest.raises(ValueError, match=r"unet\.json is not valid JSON"):
-        results.load("unet", directory=tmp_path)
+        results.load("unet")
 
 
-def test_tables_are_filled_in_between_their_markers_alone(tmp_path):
-    results.save("unet", result(run()), directory=tmp_path)
+def test_tables_are_filled_in_between_their_markers_alone(folder):
+    store.save("unet", result(run()))
     page = "before\n<!-- results:unet -->\nold\n<!-- /results:unet -->\nafter\n"
-    filled = results.fill(page, directory=tmp_path)
+    filled = pages.fill(page)
     assert filled.startswith("before\n<!-- results:unet -->\n| Recipe |")
     assert filled.endswith("\n<!-- /results:unet -->\nafter\n")
     assert "old" not in filled
-    assert results.fill(filled, directory=tmp_path) == filled
+    assert pages.fill(filled) == filled
 
 
-def test_a_table_that_was_not_measured_says_so(tmp_path):
+def test_a_table_that_was_not_measured_says_so(folder):
     page = "<!-- results:unet --><!-- /results:unet -->"
-    assert "make results" in results.fill(page, directory=tmp_path)
+    assert "make results" in pages.fill(page)
 
 
 def test_run_as_a_program_it_fills_in_a_page(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("<!-- results:no-such -->\nold\n<!-- /results:no-such -->\n")
-    monkeypatch.setattr(sys, "argv", ["results", str(page)])
-    runpy.run_path(results.__file__, run_name="__main__")
+    monkeypatch.setattr(sys, "argv", ["measured", str(page)])
+    runpy.run_module("measured", run_name="__main__")
     assert "`results/no-such.json` does not exist yet" in page.read_text()
 
 
 def test_an_open_marker_is_refused():
     with pytest.raises(ValueError, match="no end"):
-        results.fill("<!-- results:unet -->\n| a table |")
+        pages.fill("<!-- results:unet -->\n| a table |")
 
 
 def test_versions_leave_out_what_is_not_installed():
-    found = results.versions(("pytest", "no-such-package"))
+    found = machine.versions(("pytest", "no-such-package"))
     assert found["pytest"] == pytest.__version__
     assert set(found) == {"python", "pytest"}
 
 
 def test_the_device_is_described_in_plain_json():
-    described = results.device()
+    described = machine.device()
     assert json.loads(json.dumps(described)) == described
     assert described["cpu"] and described["cores"] >= 1
 
@@ -434,12 +448,12 @@ def test_the_instruction_sets_are_read_from_cpuinfo(tmp_path, line, names):
     names = ["AVX2", "AVX-512", "AVX-512 BF16", "AMX BF16"] if names is None else names
     processor = f"processor\t: 0\nvendor_id\t: X\n{line}\nmodel name\t: Y\n\n"
     (tmp_path / "cpuinfo").write_text(2 * processor)
-    assert results.instructions(tmp_path / "cpuinfo") == names
-    assert results.instructions(tmp_path / "none") == []  # no Linux
+    assert machine.instructions(tmp_path / "cpuinfo") == names
+    assert machine.instructions(tmp_path / "none") == []  # no Linux
 
 
 def test_a_commit_is_unknown_outside_of_a_repository(tmp_path):
-    assert results.commit(tmp_path) == "unknown"
+    assert machine.commit(tmp_path) == "unknown"
 
 
 def test_a_commit_tells_of_changes(tmp_path):
@@ -454,14 +468,38 @@ def test_a_commit_tells_of_changes(tmp_path):
         return done.stdout.strip()
 
     git("init", "-q")
-    assert results.commit(tmp_path) == "unknown"
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
+    assert machine.commit(tmp_path) == "unknown"
+    (tmp_path / "results").mkdir()
+    for name in ("a", "results/unet.json"):
+        (tmp_path / name).write_text("1")
+    git("add", ".")
     git("commit", "-qm", "first")
     head = git("rev-parse", "HEAD")
-    assert results.commit(tmp_path) == head
+    machine.commit.cache_clear()
+    assert machine.commit(tmp_path) == head
+    (tmp_path / "results" / "unet.json").write_text("2")
+    machine.commit.cache_clear()
+    assert machine.commit(tmp_path) == head  # each script of `make results` writes some
     (tmp_path / "a").write_text("2")
-    assert results.commit(tmp_path) == f"{head}+changes"
+    assert machine.commit(tmp_path) == head  # a run states the code that it began with
+    machine.commit.cache_clear()
+    assert machine.commit(tmp_path) == f"{head}+changes"
+
+
+def test_what_was_measured_with_changes_is_saved_only_if_asked(folder, monkeypatch):
+    monkeypatch.delenv("DIRTY", raising=False)
+    dirty = result(run()) | {"commit": "a" * 40 + "+changes"}
+    with pytest.raises(RuntimeError, match="Commit first"):
+        store.add("unet", dirty)
+    assert not folder.exists()
+    monkeypatch.setenv("DIRTY", "1")
+    store.add("unet", dirty)
+    assert "with changes" in tables.markdown_table(results.load("unet"))
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="kind is 'song', expected one of scores"):
+        tables.markdown_table(result(run()) | {"kind": "song"})
 
 
 @pytest.mark.parametrize(
@@ -483,7 +521,7 @@ def test_a_page_shows_the_measured_results(root, name, result):
     page = root / name
     text = page.read_text(encoding="utf-8")
     assert f"<!-- results:{result} -->" in text, f"{name} shows no results"
-    assert results.fill_page(page) == text, f"run `python -m seglib.results {name}`"
+    assert pages.fill_page(page) == text, f"run `python -m measured {name}`"
 
 
 DRAWING = "book/images/leaderboard.svg"
@@ -496,19 +534,19 @@ def description(file):
 
 def test_the_readme_draws_the_measured_results(root):
     assert f"]({DRAWING})" in (root / "README.md").read_text(encoding="utf-8")
-    rows = leaderboard.rows(results.load("leaderboard"))
-    assert description(root / DRAWING) == results.leaderboard_in_words(rows), (
-        f"run `python -m seglib.results {DRAWING}`"
+    rows = results.rows(results.load("leaderboard"))
+    assert description(root / DRAWING) == pages.leaderboard_in_words(rows), (
+        f"run `python -m measured {DRAWING}`"
     )
 
 
 def test_the_drawing_says_what_it_shows(tmp_path):
     files = [tmp_path / name for name in ("one.svg", "two.svg")]
     for file in files:
-        results.draw_leaderboard(file)
+        pages.draw_leaderboard(file)
     assert files[0].read_bytes() == files[1].read_bytes()
     said = description(files[0]).split("; ")
-    rows = leaderboard.rows(results.load("leaderboard"))
+    rows = results.rows(results.load("leaderboard"))
     assert len(said) == len(rows)
     best = rows[0]
     assert said[0].startswith(f"A {best['title']}: mean IoU {best['mean_iou']:.3f}, latency")
@@ -518,7 +556,7 @@ def test_the_drawing_says_what_it_shows(tmp_path):
 def test_a_saving_is_shown_with_its_ratio():
     saving = {"saving": "cache", "work": "an epoch", "before": "none", "after": "uint8"}
     times = {"before_ms": 1234.4, "after_ms": 100.0}
-    header, _, row = rows(results.markdown_table(result(saving | times)))
+    header, _, row = rows(tables.markdown_table(result(saving | times)))
     assert row[header.index("Saving")] == "cache: uint8, not none"
     assert (row[header.index("Without")], row[header.index("With")]) == ("1,234 ms", "100 ms")
     assert row[header.index("Speed")] == "12.34 ×"  # 1234.4 / 100
@@ -528,7 +566,7 @@ def test_a_stage_is_shown_with_its_share_of_the_whole():
     work = {"work": "a step"}
     stages = [("forward", 0.25), ("backward", 150.0), ("whole", 200.0)]
     _, _, *found = rows(
-        results.markdown_table(result(*(work | {"stage": s, "ms": ms} for s, ms in stages)))
+        tables.markdown_table(result(*(work | {"stage": s, "ms": ms} for s, ms in stages)))
     )
     assert found == [
         ["a step", "forward", "0.25 ms", "0%"],

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 
 import pytest
 
@@ -10,10 +9,8 @@ from seglib.data import scenes
 
 
 @pytest.fixture(scope="module")
-def script(root):
-    sys.path.insert(0, str(root / "benchmarks"))
-    yield importlib.import_module("overfit_mask_rcnn")
-    sys.path.pop(0)
+def script():
+    return importlib.import_module("benchmarks.overfit_mask_rcnn")
 
 
 @pytest.mark.rare

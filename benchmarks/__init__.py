@@ -1,0 +1,1 @@
+"""What `make results` and `make bench` run: `python -m benchmarks.train_unet`."""

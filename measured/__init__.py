@@ -1,0 +1,1 @@
+"""What turns results/*.json into tables, pages and figures; `python -m measured README.md` does."""
