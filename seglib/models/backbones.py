@@ -1,8 +1,14 @@
-"""Backbones: from raw pixels to feature maps at strides 2, 4, 8, 16 and 32."""
+"""Backbones: from raw pixels to feature maps at strides 2, 4, 8, 16 and 32.
 
+Each is one entry of `BACKBONES`: how it is built, how it wants its pixels, and which layers are P1
+to P5.
+"""
+
+import dataclasses
 import functools
 import os
 import warnings
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -12,51 +18,6 @@ from seglib.models.dilation import dilate
 from seglib.models.efficientnet import efficientnet_lite
 from seglib.models.small import small_backbone
 
-# The layers that P1 to P5 come from.
-LEVELS = {
-    # The last map before each halving of the resolution, and the projection of the last block.
-    **{
-        f"efficientnet_lite{n}": (
-            *(f"block{block}_expand_relu" for block in blocks[:-1]),
-            f"block{blocks[-1]}_project_bn",
-        )
-        for n, blocks in enumerate([(1, 3, 5, 11, 15), (1, 4, 7, 15, 20), (1, 4, 7, 15, 20)])
-    },
-    # The last layer before each halving of the resolution. P5 is the narrow projection of the last
-    # block, not the 1280 channels that only the classifier needs.
-    "mobilenet_v2": (
-        "block_1_expand_relu",
-        "block_3_expand_relu",
-        "block_6_expand_relu",
-        "block_13_expand_relu",
-        "block_16_project_BN",
-    ),
-    "efficientnet_b0": (
-        "block2a_expand_activation",
-        "block3a_expand_activation",
-        "block4a_expand_activation",
-        "block6a_expand_activation",
-        "block7a_project_bn",
-    ),
-    # A pooling layer halves the resolution and ends a block: the "pools" of the FCN paper.
-    "vgg16": tuple(f"block{n}_pool" for n in range(1, 6)),
-    # The last block of each stage.
-    "resnet50": (
-        "conv1_relu",
-        "conv2_block3_out",
-        "conv3_block4_out",
-        "conv4_block6_out",
-        "conv5_block3_out",
-    ),
-    "resnet101": (
-        "conv1_relu",
-        "conv2_block3_out",
-        "conv3_block4_out",
-        "conv4_block23_out",
-        "conv5_block3_out",
-    ),
-}
-NAMES = (*LEVELS, "small")
 # The mean color of the ImageNet pictures, blue first as Caffe stores them.
 MEAN_BGR = (103.939, 116.779, 123.68)
 # The deviation of their colors, red first, for values from 0 to 1.
@@ -78,6 +39,105 @@ class SubtractMean(keras.layers.Layer):
         return shape
 
 
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What `backbone` knows of a network.
+
+    Args:
+        build: function of `weights`, `input_shape` and, with `widths`, `alpha`, that returns a
+            network which takes raw pixels.
+        levels: names of the layers that P1 to P5 come from.
+        widths: whether it comes in several widths.
+        pretrained: whether there are ImageNet weights.
+        mend: function of the network and `weights`, called when they are loaded.
+    """
+
+    build: Callable
+    levels: tuple[str, ...]
+    widths: bool = False
+    pretrained: bool = True
+    mend: Callable | None = None
+
+
+def application(build, scale):
+    """Returns a function that builds a network of `keras.applications` on scaled pixels."""
+
+    def network(*, weights, input_shape, **options):
+        image = keras.Input(input_shape, name="image")
+        return build(weights=weights, input_tensor=scale(image), include_top=False, **options)
+
+    return network
+
+
+def to_plus_minus_one(image):
+    return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale_pixels")(image)
+
+
+def as_caffe(image):
+    # VGG16 and the ResNets were trained in Caffe, or as if they were.
+    return SubtractMean(name="subtract_mean")(image)
+
+
+def mend_efficientnet_b0(network, weights):
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0  # it drops whole blocks, also of a backbone that does not train
+    if weights not in (None, "imagenet"):
+        # Those weights were trained with one more division, by the square root of the deviation.
+        # Keras has a layer for it, but only with weights="imagenet" (tensorflow#49930).
+        [norm] = [x for x in network.layers if isinstance(x, keras.layers.Normalization)]
+        mean, variance, count = norm.get_weights()
+        norm.set_weights([mean, variance * DEVIATION_RGB, count])
+        norm.finalize_state()
+
+
+def lite(name, blocks):
+    # The last map before each halving of the resolution, and the projection of the last block.
+    *inner, last = blocks
+    levels = (*(f"block{block}_expand_relu" for block in inner), f"block{last}_project_bn")
+    return Entry(functools.partial(efficientnet_lite, name, include_top=False), levels)
+
+
+def resnet(build, blocks):
+    # The last block of each stage; `blocks` is how many the fourth has.
+    stages = (("2", 3), ("3", 4), ("4", blocks), ("5", 3))
+    levels = ("conv1_relu", *(f"conv{stage}_block{block}_out" for stage, block in stages))
+    return Entry(application(build, as_caffe), levels)
+
+
+BACKBONES = {
+    "efficientnet_lite0": lite("efficientnet_lite0", (1, 3, 5, 11, 15)),
+    "efficientnet_lite1": lite("efficientnet_lite1", (1, 4, 7, 15, 20)),
+    "efficientnet_lite2": lite("efficientnet_lite2", (1, 4, 7, 15, 20)),
+    # The last layer before each halving of the resolution. P5 is the narrow projection of the last
+    # block, not the 1280 channels that only the classifier needs.
+    "mobilenet_v2": Entry(
+        application(keras.applications.MobileNetV2, to_plus_minus_one),
+        (*(f"block_{n}_expand_relu" for n in (1, 3, 6, 13)), "block_16_project_BN"),
+        widths=True,
+    ),
+    # It scales pixels itself: less the mean, by the deviation, both stored with the weights.
+    "efficientnet_b0": Entry(
+        application(keras.applications.EfficientNetB0, lambda image: image),
+        (*(f"block{n}a_expand_activation" for n in (2, 3, 4, 6)), "block7a_project_bn"),
+        mend=mend_efficientnet_b0,
+    ),
+    # A pooling layer halves the resolution and ends a block: the "pools" of the FCN paper.
+    "vgg16": Entry(
+        application(keras.applications.VGG16, as_caffe),
+        tuple(f"block{n}_pool" for n in range(1, 6)),
+    ),
+    "resnet50": resnet(keras.applications.ResNet50, 6),
+    "resnet101": resnet(keras.applications.ResNet101, 23),
+    "small": Entry(
+        lambda weights, **options: small_backbone(**options),
+        tuple(f"level{n}_add" for n in range(1, 6)),
+        widths=True,
+        pretrained=False,
+    ),
+}
+
+
 def backbone(
     name="efficientnet_lite0",
     *,
@@ -94,9 +154,9 @@ def backbone(
             `"resnet50"`, `"resnet101"`, or `"small"` (`small_backbone`, which learns from random
             numbers).
         weights: `"imagenet"`, the path of a local `.weights.h5` file of the same network without
-            its top, or `None` for random numbers. The ImageNet weights of EfficientNet-Lite come
-            from an installed package, those of the others are downloaded by `keras.applications`,
-            whose `.h5` files are local files of that kind, too. For `"small"` only `None`.
+            its top (`keras.applications` downloads such files), or `None` for random numbers. The
+            ImageNet weights of EfficientNet-Lite come from an installed package, those of the
+            others are downloaded by Keras. For `"small"` only `None`.
         alpha: width multiplier; ImageNet weights of MobileNetV2 exist for 0.35, 0.5, 0.75, 1.0,
             1.3 and 1.4. `"small"` takes any; the others come in one width.
         output_stride: of the last levels: 32, or 16 or 8 with dilated kernels; see
@@ -122,94 +182,47 @@ def backbone(
         ICLR 2015, table 1, column D (VGG16).
         He et al.: Deep Residual Learning for Image Recognition, CVPR 2016, table 1.
         Tan, Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML
-        2019, table 1. For EfficientNet-Lite see `seglib.models.efficientnet_lite`.
+        2019, table 1. EfficientNet-Lite: see `seglib.models.efficientnet_lite`.
     """
-    if name not in NAMES:
-        raise ValueError(f"backbone is {name!r}, expected one of {', '.join(map(repr, NAMES))}.")
-    if name == "small":
-        if weights is not None:
-            raise ValueError(
-                f"weights is {weights!r}, expected None: 'small' has no pretrained weights. "
-                "Pass weights=None, or backbone='efficientnet_lite0'."
-            )
-        return dilate(small_backbone(alpha=alpha, input_shape=input_shape), output_stride)
-    if alpha != 1 and name != "mobilenet_v2":
+    if name not in BACKBONES:
+        known = ", ".join(map(repr, BACKBONES))
+        raise ValueError(f"backbone is {name!r}, expected one of {known}.")
+    entry = BACKBONES[name]
+    if weights is not None and not entry.pretrained:
+        raise ValueError(
+            f"weights is {weights!r}, expected None: {name!r} has no pretrained weights. "
+            "Pass weights=None, or backbone='efficientnet_lite0'."
+        )
+    if alpha != 1 and not entry.widths:
         raise ValueError(
             f"alpha is {alpha}, expected 1: {name!r} comes in one width. Narrow the decoder "
             "instead, or take backbone='mobilenet_v2'."
         )
-    image = keras.Input(input_shape, name="image")
-    if name.startswith("efficientnet_lite"):
-        network = _efficientnet_lite(name, weights, input_shape)
-        image = network.input
-    elif name == "mobilenet_v2":
-        network = _mobilenet_v2(image, weights, alpha)
-    elif name == "efficientnet_b0":
-        network = _efficientnet_b0(image, weights)
-    else:
-        network = _from_caffe(name, image, weights)
+    options = {"alpha": alpha} if entry.widths else {}
+    network = load(entry.build, weights, input_shape=input_shape, **options)
+    if entry.mend:
+        entry.mend(network, weights)
     if weights is None:
         for layer in network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = MOMENTUM
-    levels = {f"P{n}": network.get_layer(x).output for n, x in enumerate(LEVELS[name], start=1)}
-    return dilate(keras.Model(image, levels, name=name), output_stride)
+    levels = {f"P{n}": network.get_layer(x).output for n, x in enumerate(entry.levels, start=1)}
+    return dilate(keras.Model(network.inputs[0], levels, name=name), output_stride)
 
 
-def _efficientnet_lite(name, weights, input_shape):
-    build = functools.partial(efficientnet_lite, name, input_shape=input_shape)
-    if weights in ("imagenet", None):
-        return build(weights=weights, include_top=False)
-    return _load(build, weights)
-
-
-def _mobilenet_v2(image, weights, alpha):
-    # It was trained on pixels from -1 to 1.
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale_pixels")(image)
-    return _load(keras.applications.MobileNetV2, weights, input_tensor=x, alpha=alpha)
-
-
-def _efficientnet_b0(image, weights):
-    # It scales pixels itself: less the mean, by the deviation, both stored with the weights.
-    network = _load(keras.applications.EfficientNetB0, weights, input_tensor=image)
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0  # it drops whole blocks, also of a backbone that does not train
-    if weights not in (None, "imagenet"):
-        # Those weights were trained with one more division, by the square root of the deviation.
-        # Keras has a layer for it, but only with weights="imagenet" (tensorflow#49930).
-        [norm] = [x for x in network.layers if isinstance(x, keras.layers.Normalization)]
-        mean, variance, count = norm.get_weights()
-        norm.set_weights([mean, variance * DEVIATION_RGB, count])
-        norm.finalize_state()
-    return network
-
-
-def _from_caffe(name, image, weights):
-    # VGG16 and the ResNets were trained in Caffe, or as if they were.
-    build = {
-        "vgg16": keras.applications.VGG16,
-        "resnet50": keras.applications.ResNet50,
-        "resnet101": keras.applications.ResNet101,
-    }[name]
-    x = SubtractMean(name="subtract_mean")(image)
-    return _load(build, weights, input_tensor=x)
-
-
-def _load(build, weights, **kwargs):
-    """Builds a network of `keras.applications` and puts the asked weights in."""
-    kwargs["include_top"] = False
+def load(build, weights, **options):
+    """Builds a network and puts the asked weights in."""
     if weights is None:
-        return build(weights=None, **kwargs)
+        return build(weights=None, **options)
     if weights == "imagenet":
         try:
             with warnings.catch_warnings():
                 # Keras warns that it takes the weights of 224 x 224 pixels; without the top they
                 # are the same for every size.
                 warnings.filterwarnings("ignore", message="`input_shape` is undefined")
-                return build(weights="imagenet", **kwargs)
-        except ValueError:
-            raise  # an alpha that has no weights; Keras says which ones have
+                return build(weights="imagenet", **options)
+        except (ValueError, ModuleNotFoundError):
+            raise  # an alpha that has no weights, or a package that is not installed
         except Exception as error:  # Keras raises a plain Exception when a download fails
             raise ConnectionError(
                 "The ImageNet weights could not be downloaded. Without a network pass "
@@ -222,7 +235,7 @@ def _load(build, weights, **kwargs):
             f"There is no weights file {path!r}. Pass an existing .weights.h5 file, "
             "'imagenet' or None."
         )
-    network = build(weights=None, **kwargs)
+    network = build(weights=None, **options)
     try:
         network.load_weights(path)
     except (ValueError, OSError) as error:  # OSError: no HDF5 file

@@ -9,7 +9,7 @@ import math
 
 import keras
 
-from seglib.models.torch_file import read_torch_file
+from seglib.core.torch_file import read_torch_file
 
 # Repeats, kernel, stride, expansion and channels of each stage at width and depth 1.
 STAGES = (
