@@ -18,13 +18,13 @@ from seglib.models.fully_convolutional import (
 )
 from seglib.models.fusion import fusion_decoder
 from seglib.models.guarded import load_model
+from seglib.models.layers import Upsample
 from seglib.models.levels import levels_for, stride_of
 from seglib.models.pyramids import RATES, aspp, fpn, jpu
 from seglib.models.rcnn import MaskRCNN, MaskRCNNConfig, mask_rcnn
 from seglib.models.segmentation_model import SegmentationModel, segmentation_head
 from seglib.models.small import small_backbone
 from seglib.models.u_net import tutorial_decoder, unet, unet_decoder, unet_original
-from seglib.models.upsample import Upsample
 
 __all__ = [
     "AtrousConv2D",

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 from typing import NamedTuple
+from unittest import mock
 
 import keras
 
@@ -60,15 +61,10 @@ def cost(model, *, input_shape=None):
         >>> for row in cost(unet(3, weights=None), input_shape=(128, 128, 3)):
         ...     print(row.part, row.parameters, row.multiply_adds)
     """
-    rows = layer_costs(model, input_shape=input_shape)
-    return [
-        PartCost(
-            name,
-            part.count_params(),
-            sum(row.multiply_adds for row in rows if row.part == name),
-        )
-        for name, part in parts(model).items()
-    ]
+    work = dict.fromkeys(parts(model), 0)
+    for row in layer_costs(model, input_shape=input_shape):
+        work[row.part] += row.multiply_adds
+    return [PartCost(name, part.count_params(), work[name]) for name, part in parts(model).items()]
 
 
 def layer_costs(model, *, input_shape=None):
@@ -98,8 +94,9 @@ def layer_costs(model, *, input_shape=None):
         parameters = 0 if id(layer) in known else layer.count_params()
         known.add(id(layer))
         part = owner.get(id(layer.variables[0]), model.name)
-        count = multiply_adds(layer, inputs, outputs)
-        rows.append(LayerCost(part, layer.name, outputs[1:], parameters, count))
+        count = next(f for kind, f in COUNTED.items() if isinstance(layer, kind))
+        work = count(layer, inputs, outputs)
+        rows.append(LayerCost(part, layer.name, outputs[1:], parameters, work))
     return rows
 
 
@@ -109,22 +106,17 @@ def parts(model):
     return found or {model.name: model}
 
 
-def multiply_adds(layer, inputs, outputs):
-    """Returns the multiply-adds of a layer between two shapes, for one picture.
-
-    Args:
-        layer: one of the layers in `COUNTED`.
-        inputs: shape of what it takes.
-        outputs: shape of what it returns.
-    """
-    kind = next(kind for kind in COUNTED if isinstance(layer, kind))
-    return COUNTED[kind](layer, inputs, outputs)
+def positions(layer, shape):
+    """Returns height times width of a feature map."""
+    first = 1 if layer.data_format == "channels_last" else 2
+    return math.prod(shape[first : first + 2])
 
 
 def convolution(layer, inputs, outputs):
-    # Each output pixel takes all weights of the kernel once (those of its group, and then the
+    # Each output pixel takes all weights of the kernels once (those of its group, and then the
     # kernel's shape holds the channels of one group).
-    return positions(layer, outputs) * math.prod(layer.kernel.shape)
+    kernels = [weight.shape for weight in layer.weights if len(weight.shape) > 1]
+    return positions(layer, outputs) * sum(map(math.prod, kernels))
 
 
 def transposed(layer, inputs, outputs):
@@ -132,25 +124,15 @@ def transposed(layer, inputs, outputs):
     return positions(layer, inputs) * math.prod(layer.kernel.shape)
 
 
-def separable(layer, inputs, outputs):
-    weights = (layer.depthwise_kernel, layer.pointwise_kernel)
-    return positions(layer, outputs) * sum(math.prod(weight.shape) for weight in weights)
-
-
 def dense(layer, inputs, outputs):
     return math.prod(inputs[1:-1]) * math.prod(layer.kernel.shape)
 
 
-def positions(layer, shape):
-    """Returns height times width of a feature map."""
-    first = 1 if layer.data_format == "channels_last" else 2
-    return math.prod(shape[first : first + 2])
-
-
+# Multiply-adds of a layer between two shapes, for one picture.
 COUNTED = {
     keras.layers.Conv2D: convolution,
     keras.layers.DepthwiseConv2D: convolution,
-    keras.layers.SeparableConv2D: separable,
+    keras.layers.SeparableConv2D: convolution,
     keras.layers.Conv2DTranspose: transposed,
     keras.layers.Dense: dense,
 }
@@ -174,10 +156,19 @@ def recorded_calls(model, input_shape=None):
             )
         return keras.KerasTensor((1, *shape), dtype=tensor.dtype)
 
+    def noting(function):
+        @functools.wraps(function)
+        def noted(layer, inputs, *args, **kwargs):
+            outputs = function(layer, inputs, *args, **kwargs)
+            calls.append((layer, tuple(inputs.shape), tuple(outputs.shape)))
+            return outputs
+
+        return noted
+
     picture = keras.tree.map_structure(symbolic, model.input)
     with contextlib.ExitStack() as stack:
         for kind in COUNTED:
-            stack.enter_context(watched(kind, "call", calls))
+            stack.enter_context(mock.patch.object(kind, "call", noting(kind.call)))
         Inference(model).symbolic_call(picture)
     return calls
 
@@ -195,31 +186,3 @@ class Inference(keras.Operation):
 
     def call(self, picture):
         return self.model(picture, training=False)
-
-
-@contextlib.contextmanager
-def watched(owner, name, calls):
-    """Notes the shapes that each call of a function sees, while the context lasts.
-
-    Args:
-        owner: class or module that holds the function.
-        name: of the function; its first arguments are a layer and that layer's input.
-        calls: list that `(layer, input shape, output shape)` is appended to.
-    """
-    own = name in vars(owner)  # or inherited
-    function = getattr(owner, name)
-
-    @functools.wraps(function)
-    def noted(layer, inputs, *args, **kwargs):
-        outputs = function(layer, inputs, *args, **kwargs)
-        calls.append((layer, tuple(inputs.shape), tuple(outputs.shape)))
-        return outputs
-
-    setattr(owner, name, noted)
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, function)
-        else:
-            delattr(owner, name)

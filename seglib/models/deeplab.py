@@ -34,12 +34,10 @@ def deeplab_v3_plus(
 
     Args:
         num_classes: number of classes `C`.
-        backbone: a name that `seglib.models.backbone` knows, or a `keras.Model` from an image to
-            `{"P1": …, "P5": …}`.
         output_stride: of the backbone's last level: 8, 16 or 32. Halving it makes the last stages
             four times as costly. That of a backbone given as a `keras.Model` is its own.
-        weights: `"imagenet"`, the path of a weights file, or `None`.
-        alpha: width multiplier of MobileNetV2.
+        backbone, weights, alpha, input_shape, freeze_backbone: as in `seglib.models.unet`. Sizes
+            that are known run faster.
         pyramid: function that remakes the backbone's levels; `jpu`, with an output stride of 32,
             makes a map at stride 8 without dilation in the backbone (FastFCN).
         filters: channels of the pyramid pooling and of the decoder's convolutions.
@@ -52,11 +50,6 @@ def deeplab_v3_plus(
         low_level_filters: channels that it is narrowed to.
         num_convs: how many 3x3 convolutions follow.
         dropout: share of the values dropped after the pyramid pooling.
-        input_shape: `(H, W, 3)`, each of H and W a number or `None`; that of a backbone given as a
-            `keras.Model` is its own. Any size will do: pictures are padded inside. Sizes that are
-            known run faster.
-        freeze_backbone: train the decoder and the head only. `None` freezes a backbone that has
-            pretrained weights. Call `model.unfreeze_backbone()` and compile again to fine-tune.
 
     Returns:
         `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits

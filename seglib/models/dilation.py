@@ -110,8 +110,3 @@ class SpreadMaxPooling2D(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"rate": self.rate}
-
-
-def level_strides(output_stride):
-    """Returns the stride of each of a backbone's levels, `{"P1": 2, …, "P5": output_stride}`."""
-    return {f"P{n}": min(2**n, output_stride) for n in range(1, 6)}

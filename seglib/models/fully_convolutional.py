@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from seglib.core.checks import check_num_classes
+from seglib.models.layers import Upsample
 from seglib.models.levels import level_inputs
 from seglib.models.segmentation_model import SegmentationModel, check_strides, prepare_backbone
-from seglib.models.upsample import Upsample
 
 SKIPS = {32: (), 16: ("P4",), 8: ("P4", "P3")}  # by the stride of the scores
 # The activations of VGG16 are some hundred times larger at pool 4 than the classifier's, and more
@@ -146,13 +146,11 @@ def fcn(
     backbone="efficientnet_lite0",
     weights="imagenet",
     alpha=1.0,
-    head_width=256,
-    head_kernel=7,
-    dropout=0.5,
     upsampling="fixed",
     skip_scales=None,
     input_shape=(None, None, 3),
     freeze_backbone=None,
+    **decoder,
 ):
     """Builds a fully convolutional network of Long, Shelhamer and Darrell.
 
@@ -163,21 +161,12 @@ def fcn(
         num_classes: number of classes `C`.
         stride: of the scores that are enlarged at the end: 32, 16 or 8; see `fcn32`, `fcn16` and
             `fcn8`.
-        backbone: a name that `seglib.models.backbone` knows, or a `keras.Model` from an image to
-            `{"P1": …, "P5": …}`.
-        weights: `"imagenet"`, the path of a weights file, or `None`.
-        alpha: width multiplier of MobileNetV2.
-        head_width: channels of the two convolutions that were the classifier's dense layers.
-        head_kernel: size of the first of them.
-        dropout: share of their channels dropped in training.
+        backbone, weights, alpha, input_shape, freeze_backbone: as in `seglib.models.unet`.
         upsampling: `"fixed"` (bilinear) or `"learned"` (transposed convolutions that start so).
             Long et al. find no significant difference and recommend fixed.
         skip_scales: factors on P4 and P3. `None` takes 0.01 and 0.0001 for VGG16 with pretrained
             weights, as the authors do where all skips train at once, and 1 otherwise.
-        input_shape: `(H, W, 3)`, each of H and W a number or `None`; that of a backbone given as a
-            `keras.Model` is its own. Any size will do: pictures are padded inside.
-        freeze_backbone: train the decoder only. `None` freezes a backbone that has pretrained
-            weights. Call `model.unfreeze_backbone()` and compile again to fine-tune.
+        decoder: more options of `fcn_decoder`: `head_width`, `head_kernel` and `dropout`.
 
     Returns:
         `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
@@ -206,11 +195,9 @@ def fcn(
         backbone.output,
         num_classes,
         stride=stride,
-        head_width=head_width,
-        head_kernel=head_kernel,
-        dropout=dropout,
         upsampling=upsampling,
         skip_scales=skip_scales,
+        **decoder,
     )
     scores = keras.Input(decoder.output.shape[1:], name="scores")
     logits = upsample(scores, stride, upsampling, name="upsample")  # (B, H, W, C)

@@ -3,9 +3,8 @@
 import keras
 
 from seglib.models.convolution import conv_norm_relu
-from seglib.models.dilation import level_strides
-from seglib.models.levels import level_inputs
-from seglib.models.upsample import Upsample
+from seglib.models.layers import Upsample
+from seglib.models.levels import level_inputs, level_strides
 
 FUSIONS = ("deeplabv3plus", "pyramid_fusion", "panoptic_fpn_fusion", None)
 

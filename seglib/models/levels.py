@@ -44,3 +44,8 @@ def stride_of(backbone, decoder=None):
     if decoder is None:
         return height // shapes["P5"][1]
     return height // decoder.compute_output_shape(levels_for(decoder, shapes))[1]
+
+
+def level_strides(output_stride):
+    """Returns the stride of each of a backbone's levels, `{"P1": 2, …, "P5": output_stride}`."""
+    return {f"P{n}": min(2**n, output_stride) for n in range(1, 6)}

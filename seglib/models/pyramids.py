@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from seglib.models.convolution import conv_norm_relu
-from seglib.models.upsample import Upsample
+from seglib.models.layers import Upsample
 
 # The rates of the papers, by output stride: the same reach in pixels each time.
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}

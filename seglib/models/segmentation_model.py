@@ -1,15 +1,13 @@
 """Every semantic model of the book: a backbone, a decoder and a head."""
 
 import keras
-from keras import ops
 
 from seglib.core.checks import check_num_classes
-from seglib.core.constants import GRAY
 from seglib.models.backbones import backbone as build_backbone
 from seglib.models.backbones import freeze_statistics, unfreeze
 from seglib.models.guarded import Guarded
+from seglib.models.layers import CropTo, PadToMultiple, Upsample
 from seglib.models.levels import level_inputs, levels_for
-from seglib.models.upsample import Upsample
 
 
 def segmentation_head(features, num_classes, *, upsampling=1):
@@ -31,61 +29,6 @@ def segmentation_head(features, num_classes, *, upsampling=1):
     logits = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="classify")(x)
     logits = Upsample(upsampling, dtype="float32", name="upsample")(logits)  # (B, H, W, C)
     return keras.Model(x, logits, name="head")
-
-
-@keras.saving.register_keras_serializable("seglib")
-class PadToMultiple(keras.layers.Layer):
-    """Pads a picture at the bottom and on the right until a backbone can halve it evenly.
-
-    Args:
-        multiple: what height and width become a multiple of, such as 32.
-        value: what the new pixels hold.
-
-    Shape:
-        `[B, H, W, C]` to `[B, H', W', C]`, each rounded up to the multiple.
-    """
-
-    def __init__(self, multiple=32, *, value=GRAY, **kwargs):
-        super().__init__(**kwargs)
-        self.multiple = multiple
-        self.value = value
-
-    def call(self, x):
-        if all(size is not None and size % self.multiple == 0 for size in x.shape[1:3]):
-            return x
-        _, height, width, _ = ops.shape(x)
-        # Pad by a number known in advance, then cut: the sizes may be known only at run time.
-        most = self.multiple - 1
-        padded = ops.pad(x, ((0, 0), (0, most), (0, most), (0, 0)), constant_values=self.value)
-        return padded[:, : self.round_up(height), : self.round_up(width)]
-
-    def round_up(self, size):
-        return None if size is None else -(-size // self.multiple) * self.multiple
-
-    def compute_output_shape(self, shape):
-        batch, height, width, channels = shape
-        return (batch, self.round_up(height), self.round_up(width), channels)
-
-    def get_config(self):
-        return super().get_config() | {"multiple": self.multiple, "value": self.value}
-
-
-@keras.saving.register_keras_serializable("seglib")
-class CropTo(keras.layers.Layer):
-    """Cuts a map at the bottom and on the right to the height and width of another.
-
-    Shape:
-        `[x, reference]`, `[B, >=H, >=W, C]` and `[B, H, W, ...]`, to `[B, H, W, C]`.
-    """
-
-    def call(self, inputs):
-        x, reference = inputs
-        height, width = ops.shape(reference)[1:3]
-        return x[:, :height, :width]
-
-    def compute_output_shape(self, shapes):
-        x, reference = shapes
-        return (x[0], *reference[1:3], x[3])
 
 
 def prepare_backbone(backbone, *, weights, alpha, input_shape, freeze, output_stride=32):

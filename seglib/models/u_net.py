@@ -4,6 +4,7 @@ import keras
 
 from seglib.core.checks import check_num_classes
 from seglib.models.convolution import conv_norm_relu
+from seglib.models.layers import CropTo, Upsample
 from seglib.models.levels import level_inputs
 from seglib.models.segmentation_model import (
     SegmentationModel,
@@ -11,7 +12,6 @@ from seglib.models.segmentation_model import (
     prepare_backbone,
     segmentation_head,
 )
-from seglib.models.upsample import Upsample
 
 LEVELS = ("P5", "P4", "P3", "P2", "P1")  # from coarse to fine
 
@@ -119,7 +119,7 @@ def unet(
         weights: `"imagenet"`, the path of a weights file, or `None`.
         alpha: width multiplier of MobileNetV2.
         input_shape: `(H, W, 3)`, each of H and W a number or `None`; that of a backbone given as a
-            `keras.Model` is its own.
+            `keras.Model` is its own. Any size will do: pictures are padded inside.
         freeze_backbone: train the decoder and the head only. `None` freezes a backbone that has
             pretrained weights. Call `model.unfreeze_backbone()` and compile again to fine-tune.
 
@@ -213,24 +213,8 @@ def unet_original(
     for level in reversed(range(depth)):
         width = filters * 2**level
         x = keras.layers.Conv2DTranspose(width, 2, strides=2, name=f"up{level}")(x)
-        skip = CenterCropTo(name=f"up{level}_crop")([skips[level], x])
+        skip = CropTo(center=True, name=f"up{level}_crop")([skips[level], x])
         x = keras.layers.Concatenate(name=f"up{level}_concat")([skip, x])
         x = two_convolutions(x, width, f"up{level}")
     logits = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="classify")(x)
     return keras.Model(image, logits, name="unet_original")
-
-
-@keras.saving.register_keras_serializable("seglib")
-class CenterCropTo(keras.layers.Layer):
-    """Cuts the middle out of a feature map so that it has the size of another."""
-
-    def call(self, inputs):
-        x, target = inputs
-        height, width = keras.ops.shape(target)[1:3]
-        top = (keras.ops.shape(x)[1] - height) // 2
-        left = (keras.ops.shape(x)[2] - width) // 2
-        return x[:, top : top + height, left : left + width]
-
-    def compute_output_shape(self, input_shape):
-        x, target = input_shape
-        return (x[0], *target[1:3], x[3])

@@ -10,8 +10,8 @@ from scipy.special import softmax
 from seglib.inference import predict_windows
 from seglib.inference.sliding_window import plan_axis
 from seglib.models import small_backbone, unet
+from seglib.models.layers import Upsample
 from seglib.models.segmentation_model import CropTo, PadToMultiple
-from seglib.models.upsample import Upsample
 
 # Sizes that are no multiple of anything, smaller than a window in one or both directions, and even.
 SIZES = [(37, 53), (70, 41), (5, 90), (9, 11), (1, 1), (16, 16), (64, 64)]

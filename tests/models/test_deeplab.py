@@ -20,7 +20,7 @@ from seglib.models import (
     small_backbone,
     stride_of,
 )
-from seglib.models.dilation import level_strides
+from seglib.models.levels import level_strides
 
 to_numpy = keras.ops.convert_to_numpy
 ON_JAX = keras.backend.backend() == "jax"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from seglib.models import backbone, dilate, small_backbone
-from seglib.models.dilation import SpreadMaxPooling2D, level_strides
+from seglib.models.dilation import SpreadMaxPooling2D
+from seglib.models.levels import level_strides
 
 to_numpy = keras.ops.convert_to_numpy
 pytestmark = pytest.mark.no_cover  # the same lines as in other tests, again and again

@@ -13,9 +13,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from seglib.core.torch_file import MAGIC_NUMBER, read_torch_file
 from seglib.models import backbone
 from seglib.models.efficientnet import VARIANTS, efficientnet_lite, round_filters
-from seglib.core.torch_file import MAGIC_NUMBER, read_torch_file
 
 to_numpy = keras.ops.convert_to_numpy
 # The packages' file of Lite0, 1 and 2: parameters with the classifier, and the probability of

@@ -21,7 +21,7 @@ from seglib.models import (
     warm_start,
 )
 from seglib.models.fully_convolutional import bilinear_kernel, upsample
-from seglib.models.upsample import Upsample
+from seglib.models.layers import Upsample
 
 to_numpy = keras.ops.convert_to_numpy
 

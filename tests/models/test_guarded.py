@@ -8,7 +8,8 @@ import pytest
 from keras import ops
 
 from seglib import models
-from seglib.models.guarded import Guarded, memory_advice
+from seglib.core.advice import memory_advice
+from seglib.models.guarded import Guarded
 
 SHAPE = (32, 32, 3)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from seglib.models import Upsample, fpn, fusion_decoder, jpu, levels_for
-from seglib.models.dilation import level_strides
 from seglib.models.fusion import low_level_fusion, panoptic_fusion, pyramid_fusion
+from seglib.models.levels import level_strides
 
 to_numpy = keras.ops.convert_to_numpy
 

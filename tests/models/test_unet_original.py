@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seglib.models import unet_original
-from seglib.models.u_net import CenterCropTo
+from seglib.models.layers import CropTo
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -100,7 +100,7 @@ def test_a_saved_model_comes_back_whole(tmp_path):
 @pytest.mark.parametrize("size, target, start", [(8, 4, 2), (64, 56, 4), (9, 4, 2), (5, 5, 0)])
 def test_the_crop_is_the_middle(size, target, start):
     x = np.arange(size * size).reshape(1, size, size, 1)
-    cropped = to_numpy(CenterCropTo()([x, np.zeros((1, target, target, 3))]))
+    cropped = to_numpy(CropTo(center=True)([x, np.zeros((1, target, target, 3))]))
     end = start + target
     np.testing.assert_array_equal(cropped, x[:, start:end, start:end])
 

@@ -7,9 +7,8 @@ from keras import ops
 from seglib.core.constants import GRAY
 from seglib.models.backbones import backbone as build_backbone
 from seglib.models.backbones import freeze_statistics, unfreeze
-from seglib.models.dilation import level_strides
 from seglib.models.guarded import Guarded
-from seglib.models.levels import level_inputs
+from seglib.models.levels import level_inputs, level_strides
 from seglib.models.pyramids import fpn
 from seglib.models.rcnn import losses
 from seglib.models.rcnn.anchors import anchors_per_level

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seglib.models.upsample import Upsample
+from seglib.models.layers import Upsample
 
 to_numpy = keras.ops.convert_to_numpy
 

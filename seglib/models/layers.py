@@ -1,7 +1,9 @@
-"""Bilinear upsampling by a whole factor."""
+"""The layers that Keras lacks: sizes that are known only at run time."""
 
 import keras
 from keras import ops
+
+from seglib.core.constants import GRAY
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -63,3 +65,70 @@ class Upsample(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"factor": self.factor}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class PadToMultiple(keras.layers.Layer):
+    """Pads a picture at the bottom and on the right until a backbone can halve it evenly.
+
+    Args:
+        multiple: what height and width become a multiple of, such as 32.
+        value: what the new pixels hold.
+
+    Shape:
+        `[B, H, W, C]` to `[B, H', W', C]`, each rounded up to the multiple.
+    """
+
+    def __init__(self, multiple=32, *, value=GRAY, **kwargs):
+        super().__init__(**kwargs)
+        self.multiple = multiple
+        self.value = value
+
+    def call(self, x):
+        if all(size is not None and size % self.multiple == 0 for size in x.shape[1:3]):
+            return x
+        _, height, width, _ = ops.shape(x)
+        # Pad by a number known in advance, then cut: the sizes may be known only at run time.
+        most = self.multiple - 1
+        padded = ops.pad(x, ((0, 0), (0, most), (0, most), (0, 0)), constant_values=self.value)
+        return padded[:, : self.round_up(height), : self.round_up(width)]
+
+    def round_up(self, size):
+        return None if size is None else -(-size // self.multiple) * self.multiple
+
+    def compute_output_shape(self, shape):
+        batch, height, width, channels = shape
+        return (batch, self.round_up(height), self.round_up(width), channels)
+
+    def get_config(self):
+        return super().get_config() | {"multiple": self.multiple, "value": self.value}
+
+
+@keras.saving.register_keras_serializable("seglib")
+class CropTo(keras.layers.Layer):
+    """Cuts a map to the height and width of another.
+
+    Args:
+        center: keep the middle; otherwise cut at the bottom and on the right.
+
+    Shape:
+        `[x, reference]`, `[B, >=H, >=W, C]` and `[B, H, W, ...]`, to `[B, H, W, C]`.
+    """
+
+    def __init__(self, *, center=False, **kwargs):
+        super().__init__(**kwargs)
+        self.center = center
+
+    def call(self, inputs):
+        x, reference = inputs
+        height, width = ops.shape(reference)[1:3]
+        top = (ops.shape(x)[1] - height) // 2 if self.center else 0
+        left = (ops.shape(x)[2] - width) // 2 if self.center else 0
+        return x[:, top : top + height, left : left + width]
+
+    def compute_output_shape(self, shapes):
+        x, reference = shapes
+        return (x[0], *reference[1:3], x[3])
+
+    def get_config(self):
+        return super().get_config() | {"center": self.center}
