@@ -44,7 +44,7 @@ def models(frozen=False):
     options["freeze_backbone"] = frozen
     found = {
         "walk-through, plain Keras": walk_through(frozen),
-        "fcn8, head of 4096 channels": fcn8(NUM_CLASSES, head_width=4096, **options),
+        "fcn8, head of 4096 channels": fcn8(NUM_CLASSES, filters=4096, **options),
         "fcn8": fcn8(NUM_CLASSES, **options),
     }
     with dtype_policy("mixed_bfloat16"):

@@ -108,7 +108,7 @@ def of_fcn():
     data = batch(4, 224)
     options = {"backbone": "vgg16", "weights": None, "input_shape": (224, 224, 3)}
     options["freeze_backbone"] = True
-    wide = functools.partial(fcn8, NUM_CLASSES, head_width=4096, **options)
+    wide = functools.partial(fcn8, NUM_CLASSES, filters=4096, **options)
     narrow = functools.partial(fcn8, NUM_CLASSES, **options)
     yield (
         "narrow head",

@@ -58,8 +58,8 @@ def build(recipe, size):
         stride=recipe.stride,
         backbone=recipe.backbone,
         weights=weights(),
-        head_width=recipe.head_width,
-        head_kernel=recipe.head_kernel,
+        filters=recipe.head_width,
+        kernel_size=recipe.head_kernel,
         dropout=recipe.dropout,
         input_shape=(size, size, 3),  # TensorFlow plans known shapes better
     )

@@ -77,7 +77,7 @@ def deeplab_v3_plus(
     )
     decoder = fusion_decoder(
         backbone.output,
-        "deeplabv3plus" if low_level else None,
+        "deeplab_v3_plus" if low_level else None,
         pyramid=pyramid,
         context=functools.partial(
             aspp, filters=filters, rates=rates, separable=separable, dropout=dropout

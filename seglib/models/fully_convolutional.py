@@ -77,8 +77,8 @@ def fcn_decoder(
     num_classes,
     *,
     stride=8,
-    head_width=256,
-    head_kernel=7,
+    filters=256,
+    kernel_size=7,
     dropout=0.5,
     upsampling="fixed",
     skip_scales=(1.0, 1.0),
@@ -96,8 +96,8 @@ def fcn_decoder(
         levels: the backbone's output, `{"P3": [B, H/8, W/8, …], "P4": …, "P5": …}`.
         num_classes: number of classes `C`.
         stride: of the scores: 32, 16 (one skip, from P4) or 8 (two, from P4 and P3).
-        head_width: channels of `fc6` and `fc7`; 4096 as published.
-        head_kernel: size of `fc6`; 7 as published.
+        filters: channels of `fc6` and `fc7`; 4096 as published.
+        kernel_size: size of `fc6`; 7 as published.
         dropout: share of the channels dropped after `fc6` and `fc7`.
         upsampling: `"fixed"` (bilinear) or `"learned"`; see `upsample`.
         skip_scales: factors on P4 and P3. Where their values are much larger than those that
@@ -119,16 +119,16 @@ def fcn_decoder(
 
     def dense(size, name):
         options = {"padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
-        return keras.layers.Conv2D(head_width, size, name=name, **options)
+        return keras.layers.Conv2D(filters, size, name=name, **options)
 
     def scores_of(x, name):
         options = {"kernel_initializer": "zeros", "dtype": "float32"}
         return keras.layers.Conv2D(num_classes, 1, name=name, **options)(x)
 
     features = level_inputs(levels, ("P3", "P4", "P5"))
-    x = dense(head_kernel, "fc6")(features["P5"])  # (B, H/32, W/32, head_width)
+    x = dense(kernel_size, "fc6")(features["P5"])  # (B, H/32, W/32, filters)
     x = keras.layers.Dropout(dropout, name="drop6")(x)
-    x = dense(1, "fc7")(x)  # (B, H/32, W/32, head_width)
+    x = dense(1, "fc7")(x)  # (B, H/32, W/32, filters)
     x = keras.layers.Dropout(dropout, name="drop7")(x)
     scores = scores_of(x, "score")  # (B, H/32, W/32, C)
     for level, scale in zip(SKIPS[stride], skip_scales, strict=False):
@@ -166,7 +166,7 @@ def fcn(
             Long et al. find no significant difference and recommend fixed.
         skip_scales: factors on P4 and P3. `None` takes 0.01 and 0.0001 for VGG16 with pretrained
             weights, as the authors do where all skips train at once, and 1 otherwise.
-        decoder: more options of `fcn_decoder`: `head_width`, `head_kernel` and `dropout`.
+        decoder: more options of `fcn_decoder`: `filters`, `kernel_size` and `dropout`.
 
     Returns:
         `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
@@ -234,7 +234,7 @@ def convert_classifier(model, classifier):
     says what the classifier says.
 
     Args:
-        model: an FCN whose `head_width` and `head_kernel` are those of the classifier: 4096 and 7.
+        model: an FCN whose `filters` and `kernel_size` are those of the classifier: 4096 and 7.
         classifier: `keras.Model` with dense layers `fc1` and `fc2`, such as
             `keras.applications.VGG16(weights="imagenet")`.
 
@@ -242,7 +242,7 @@ def convert_classifier(model, classifier):
         ValueError: if there are no such layers, or their sizes differ.
 
     Example:
-        >>> model = fcn8(21, head_width=4096)
+        >>> model = fcn8(21, filters=4096)
         >>> convert_classifier(model, keras.applications.VGG16())
     """
     names = [layer.name for layer in classifier.layers]
@@ -259,7 +259,7 @@ def convert_classifier(model, classifier):
         if kernel.shape != expected:
             raise ValueError(
                 f"The dense layer {name!r} has a kernel of shape {kernel.shape}, expected "
-                f"{expected}. Build the FCN with head_width={kernel.shape[1]} and the backbone of "
+                f"{expected}. Build the FCN with filters={kernel.shape[1]} and the backbone of "
                 "the classifier."
             )
         convolution.set_weights([kernel.reshape(convolution.kernel.shape), bias])

@@ -6,12 +6,12 @@ from seglib.models.convolution import conv_norm_relu
 from seglib.models.layers import Upsample
 from seglib.models.levels import level_inputs, level_strides
 
-FUSIONS = ("deeplabv3plus", "pyramid_fusion", "panoptic_fpn_fusion", None)
+FUSIONS = ("deeplab_v3_plus", "pyramid_fusion", "panoptic_fpn_fusion", None)
 
 
 def fusion_decoder(
     levels,
-    fusion="deeplabv3plus",
+    fusion="deeplab_v3_plus",
     *,
     pyramid=None,
     context=None,
@@ -28,7 +28,7 @@ def fusion_decoder(
     1. `pyramid` remakes the levels: `fpn`, `jpu`, or nothing.
     2. `context` works on the level `level`: `aspp`, or nothing.
     3. `fusion` brings in the other levels:
-       `"deeplabv3plus"` puts the backbone's `low_level` beside the enlarged `level`;
+       `"deeplab_v3_plus"` puts the backbone's `low_level` beside the enlarged `level`;
        `"pyramid_fusion"` adds all levels at the size of `level`;
        `"panoptic_fpn_fusion"` adds the levels from `level` on, with a convolution before each
        doubling; `None` takes `level` alone.
@@ -41,7 +41,7 @@ def fusion_decoder(
             `functools.partial(fpn, filters=128)` sets options.
         context: function from a map and its stride to a map of the same size.
         level: the level that the result starts from, such as `"P5"`.
-        low_level: for `"deeplabv3plus"`, the level with the detail.
+        low_level: for `"deeplab_v3_plus"`, the level with the detail.
         low_level_filters: channels that it is narrowed to.
         num_convs: how many convolutions follow.
         filters: their channels, and those of `"panoptic_fpn_fusion"`.
@@ -50,7 +50,7 @@ def fusion_decoder(
 
     Returns:
         `keras.Model` from the levels that it needs to a map `[B, H/s, W/s, filters]`, with the
-        stride of `low_level` for `"deeplabv3plus"` and of `level` otherwise.
+        stride of `low_level` for `"deeplab_v3_plus"` and of `level` otherwise.
 
     Raises:
         ValueError: for an unknown fusion or level, or levels that do not fit each other.
@@ -67,7 +67,7 @@ def fusion_decoder(
         expected = ", ".join(map(repr, FUSIONS))
         raise ValueError(f"fusion is {fusion!r}, expected one of {expected}.")
     names = None  # all levels
-    if not pyramid and fusion in ("deeplabv3plus", None):
+    if not pyramid and fusion in ("deeplab_v3_plus", None):
         names = [x for x in levels if x == level or (fusion and x == low_level)]
     features, strides = level_inputs(levels, names), level_strides(output_stride)
     maps, map_strides = pyramid(features, strides) if pyramid else (features, strides)
@@ -75,7 +75,7 @@ def fusion_decoder(
     x = maps[level]
     if context:
         x = context(x, map_strides[level])
-    if fusion == "deeplabv3plus":
+    if fusion == "deeplab_v3_plus":
         check_level(low_level, strides)
         factor, rest = divmod(map_strides[level], strides[low_level])
         if rest:

@@ -35,7 +35,7 @@ NARROW_FPN = partial(fpn, filters=8)
 # The output stride that each decoder needs of its backbone, and how it is made.
 DECODERS = {
     "unet": (32, partial(unet_decoder, filters=(8,) * 4, skip_filters=(4,) * 4)),
-    "fcn8": (32, partial(fcn_decoder, num_classes=3, head_width=8, head_kernel=3, dropout=0.0)),
+    "fcn8": (32, partial(fcn_decoder, num_classes=3, filters=8, kernel_size=3, dropout=0.0)),
     "deeplab": (16, partial(FUSION, context=NARROW_ASPP, output_stride=16)),
     "pyramid_fusion": (
         16,

@@ -145,7 +145,7 @@ def test_mobilenet_v2_as_published():
 
 
 def test_the_published_fcn8_part_by_part(no_random_numbers):
-    model = fcn8(21, backbone="vgg16", weights=None, head_width=4096, upsampling="learned")
+    model = fcn8(21, backbone="vgg16", weights=None, filters=4096, upsampling="learned")
     rows = {row.layer: row for row in layer_costs(model, input_shape=(224, 224, 3))}
     # Dense on one map of 7 x 7 cells before, now at 7 x 7 places
     assert rows["fc6"].parameters == 7 * 7 * 512 * 4096 + 4096
@@ -198,7 +198,7 @@ def test_a_picture_is_padded_to_a_multiple_of_32():
 
 
 def test_nothing_is_left_behind():
-    model = fcn8(3, backbone="small", weights=None, alpha=0.25, head_width=8)
+    model = fcn8(3, backbone="small", weights=None, alpha=0.25, filters=8)
     before = {kind: kind.call for kind in (conv, keras.layers.Dense)}
     inherited = "call" not in vars(conv)
     cost(model, input_shape=(64, 64, 3))

@@ -25,7 +25,7 @@ from seglib.models.layers import Upsample
 
 to_numpy = keras.ops.convert_to_numpy
 
-TINY = {"backbone": "small", "weights": None, "alpha": 0.25, "head_width": 8, "head_kernel": 3}
+TINY = {"backbone": "small", "weights": None, "alpha": 0.25, "filters": 8, "kernel_size": 3}
 
 
 def pixels(height=64, width=96, batch=2, seed=0):
@@ -89,7 +89,7 @@ def published():
     with pytest.MonkeyPatch.context() as patch:
         zeros = keras.initializers.Zeros.__call__
         patch.setattr(keras.initializers.HeNormal, "__call__", zeros)
-        return fcn8(21, backbone="vgg16", weights=None, head_width=4096, upsampling="learned")
+        return fcn8(21, backbone="vgg16", weights=None, filters=4096, upsampling="learned")
 
 
 def test_the_published_parameters_layer_by_layer(published):
@@ -135,7 +135,7 @@ def classifier():
 
 def test_the_converted_classifier_says_the_same_of_a_picture_of_224_pixels(classifier):
     keras.utils.set_random_seed(0)
-    model = fcn8(21, backbone="vgg16", weights=None, head_width=64, input_shape=(224, 224, 3))
+    model = fcn8(21, backbone="vgg16", weights=None, filters=64, input_shape=(224, 224, 3))
     convert_classifier(model, classifier)
     levels = model.backbone(pixels(224, 224, batch=1).astype("float32"))
     dense = to_numpy(classifier(levels["P5"]))
@@ -148,7 +148,7 @@ def test_the_converted_classifier_says_the_same_of_a_picture_of_224_pixels(class
 
 
 def test_the_converted_classifier_slides_over_a_larger_picture(classifier):
-    model = fcn8(3, backbone="vgg16", weights=None, head_width=64)
+    model = fcn8(3, backbone="vgg16", weights=None, filters=64)
     convert_classifier(model, classifier)
     features = np.random.default_rng(0).normal(size=(1, 9, 10, 512)).astype("float32")
     fc6, fc7 = (model.decoder.get_layer(name) for name in ("fc6", "fc7"))
@@ -161,7 +161,7 @@ def test_the_converted_classifier_slides_over_a_larger_picture(classifier):
 
 def test_converting_what_does_not_fit(classifier):
     model = fcn8(**TINY)
-    with pytest.raises(ValueError, match=r"'fc1' has a kernel of .* with head_width=64"):
+    with pytest.raises(ValueError, match=r"'fc1' has a kernel of .* with filters=64"):
         convert_classifier(model, classifier)
     with pytest.raises(ValueError, match="expected 'fc1' and 'fc2' among them"):
         convert_classifier(model, small_backbone(alpha=0.25))
@@ -273,7 +273,7 @@ def test_logits_have_the_size_of_the_picture(build, size):
 @pytest.mark.parametrize("build, stride", [(fcn8, 8), (fcn16, 16), (fcn32, 32)])
 def test_any_backbone_works(name, build, stride):
     alpha = 1.0 if name == "vgg16" else 0.35
-    model = build(3, backbone=name, weights=None, alpha=alpha, head_width=8, head_kernel=3)
+    model = build(3, backbone=name, weights=None, alpha=alpha, filters=8, kernel_size=3)
     assert isinstance(model, SegmentationModel) and model.name == f"fcn{stride}"
     assert tuple(model(keras.KerasTensor((2, 97, 131, 3))).shape) == (2, 97, 131, 3)
     assert stride_of(model.backbone, model.decoder) == stride
@@ -332,7 +332,7 @@ def test_logits_are_float32_under_mixed_precision():
 def test_the_skips_of_a_pretrained_vgg16_are_scaled_as_the_authors_do(tmp_path):
     path = tmp_path / "vgg16.weights.h5"
     keras.applications.VGG16(include_top=False, weights=None).save_weights(path)
-    options = {"backbone": "vgg16", "head_width": 8, "head_kernel": 1}
+    options = {"backbone": "vgg16", "filters": 8, "kernel_size": 1}
     # voc-fcn8s-atonce/net.py: scale_pool4 0.01, scale_pool3 0.0001
     assert skip_scales(fcn8(3, weights=path, **options)) == (0.01, 0.0001)
     assert skip_scales(fcn8(3, weights=path, skip_scales=(1, 1), **options)) == (1, 1)
@@ -400,7 +400,7 @@ def test_a_finer_model_starts_with_the_coarser_ones_prediction():
     "options, message",
     [
         ({"stride": 32}, "expected some, not all, of those of the finer one"),
-        ({"head_width": 4}, r"'fc\d' has weights of shapes .* in the coarser model and"),
+        ({"filters": 4}, r"'fc\d' has weights of shapes .* in the coarser model and"),
         ({"num_classes": 4}, "'score' has weights of shapes .* in the coarser model and"),
         ({"upsampling": "learned"}, "has the layers .*upsample_P4.* expected some"),
     ],

@@ -164,7 +164,7 @@ PYRAMID = functools.partial(fpn, filters=6)
 SMALL = {"filters": 8, "low_level_filters": 3}
 # The options of each decoder, and the stride of what it makes.
 DECODERS = {
-    "deeplabv3plus": (SMALL | {"fusion": "deeplabv3plus"}, 4),
+    "deeplabv3plus": (SMALL | {"fusion": "deeplab_v3_plus"}, 4),
     "deeplabv3plus_p1": (SMALL | {"low_level": "P1"}, 2),
     "deeplabv3plus_on_a_pyramid": (SMALL | {"pyramid": PYRAMID, "level": "P4"}, 4),
     "pyramid_fusion": (
@@ -204,7 +204,7 @@ def test_stride_shape_and_saving(name, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"fusion": "sum"}, "fusion is 'sum', expected one of 'deeplabv3plus'"),
+        ({"fusion": "sum"}, "fusion is 'sum', expected one of 'deeplab_v3_plus'"),
         ({"level": "P6"}, "level is 'P6', expected one of P1, P2, P3, P4, P5"),
         ({"low_level": "P0"}, "level is 'P0'"),
         ({"level": "P2", "low_level": "P3"}, "low_level is 'P3', expected one at least as fine"),

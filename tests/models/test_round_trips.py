@@ -13,7 +13,7 @@ ANY_SIZE = (None, None, 3)
 MODELS = {
     "unet": lambda: unet(backbone=network(), decoder="light"),
     "tutorial": lambda: unet(backbone=network(), decoder="tutorial"),
-    "fcn8": lambda: fcn8(backbone=network(), head_width=8, head_kernel=3),
+    "fcn8": lambda: fcn8(backbone=network(), filters=8, kernel_size=3),
     "deeplab": lambda: deeplab_v3_plus(backbone=network(16), filters=8, low_level_filters=4),
 }
 

@@ -330,7 +330,7 @@ def test_a_dilated_backbone_is_refused_with_a_hint(builder):
 BUILDERS = {
     "unet": models.unet,
     "tutorial": functools.partial(models.unet, decoder="tutorial"),
-    "fcn8": functools.partial(models.fcn8, head_width=8, upsampling="learned"),
+    "fcn8": functools.partial(models.fcn8, filters=8, upsampling="learned"),
     "deeplab": functools.partial(models.deeplab_v3_plus, filters=8),
     "jpu": functools.partial(
         models.deeplab_v3_plus,
