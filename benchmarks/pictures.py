@@ -17,6 +17,7 @@ import numpy as np
 from training import describe_data, fingerprint_of_code
 
 from seglib import results
+from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pets
 from seglib.metrics import confusion_matrix, error_kinds
 from seglib.metrics.comparison import differences
@@ -99,7 +100,7 @@ def look_at(model, size):
     On the label maps that the leaderboard scores all models on.
     """
     model = leaderboard.enlarged(model)
-    counter = PictureCounter(len(pets.CLASSES), pets.IGNORE_LABEL, False, 0.0075, 0.02)
+    counter = PictureCounter(len(pets.CLASSES), IGNORE_LABEL, False, 0.0075, 0.02)
     counts, kinds = [], []
     for images, masks in leaderboard.scored_batches(size):
         logits = model.predict_on_batch(images)

@@ -18,7 +18,7 @@ from timing import ROUNDS, medians
 from training import dtype_policy
 
 from seglib import results
-from seglib.data import pipeline, sample
+from seglib.data import pets, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import deeplab_v3_plus, fcn8, levels_for, unet
@@ -217,15 +217,15 @@ def photographs():
 
 
 def decode_whole(example):
-    """As `pipeline.decode_example`, but for the size at which the JPEG is decoded."""
+    """As `pets.decode_example`, but for the size at which the JPEG is decoded."""
     image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
     image = tf.image.resize(image, DECODED)
-    mask = pipeline.decode_mask(example["segmentation_mask"], DECODED, example["image"])
+    mask = pets.decode_mask(example["segmentation_mask"], DECODED, example["image"])
     return tf.cast(tf.round(image), tf.uint8), mask
 
 
 def decode_reduced(example):
-    return pipeline.decode_example(example, DECODED)
+    return pets.decode_example(example, DECODED)
 
 
 def encoded(image, mask):

@@ -24,7 +24,8 @@ import tensorflow as tf
 from speedups import DECODED, NUM_CLASSES, PHOTOGRAPH, PHOTOGRAPHS, backbone_of, batch, photographs
 
 from seglib import results
-from seglib.data import augment, pipeline, sample
+from seglib.core.constants import IGNORE_LABEL
+from seglib.data import augment, pets, pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import deeplab_v3_plus, fcn8, unet
@@ -166,7 +167,7 @@ def of_reading():
     def staged():
         images = decode(lambda x: pipeline.decode_image(x["image"], DECODED))
         yield "pictures: decoding and resizing"
-        masks = decode(lambda x: pipeline.decode_mask(x["segmentation_mask"], DECODED, x["image"]))
+        masks = decode(lambda x: pets.decode_mask(x["segmentation_mask"], DECODED, x["image"]))
         yield "label maps: decoding, checking and resizing"
         kept = tf.Variable(images), tf.Variable(masks)
         yield "copying into memory"
@@ -174,7 +175,7 @@ def of_reading():
 
     options = {"shuffle": False, "augment": None, "seed": 0}
     whole = functools.partial(
-        pipeline.build, files, image_size=DECODED, batch_size=PHOTOGRAPHS, **options
+        pipeline.build, pets.Source(files), image_size=DECODED, batch_size=PHOTOGRAPHS, **options
     )
     before, after = ("{} x {} px".format(*size) for size in (PHOTOGRAPH, DECODED))
     yield f"reading {PHOTOGRAPHS} JPEG files of {before} to {after}", staged, whole
@@ -183,7 +184,7 @@ def of_reading():
 def of_epoch(size=128, count=32):
     """What is done in each epoch with each batch."""
     recipe = augment.standard()
-    found = pipeline.read(sample.records("train"), (size, size))
+    found = pets.Source(sample.records("train")).read((size, size))
     images, masks = (tf.Variable(part, trainable=False) for part in found)
     order = pipeline.epochs(
         lambda *index_and_seed: index_and_seed,
@@ -196,7 +197,7 @@ def of_epoch(size=128, count=32):
     seeds = compiled(lambda seed: tf.unstack(tf.random.split(seed, 2)))
     draw = compiled(lambda some, seed: recipe.matrices(*tf.unstack(tf.shape(some)), seed))
     move = compiled(functools.partial(augment.warp, fill=127.0))
-    place = compiled(functools.partial(augment.warp, fill=augment.IGNORE_LABEL, nearest=True))
+    place = compiled(functools.partial(augment.warp, fill=IGNORE_LABEL, nearest=True))
     color = compiled(recipe.change_color)
 
     def staged():

@@ -12,9 +12,10 @@ import numpy as np
 from train_unet import BORDER_WEIGHTS, UNetRecipe, build
 from training import AUGMENT, Experiment, Stage, main
 
+from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pets, pipeline
 
-PET, IGNORE = 0, pets.IGNORE_LABEL
+PET, IGNORE = 0, IGNORE_LABEL
 PICTURES = 653  # all of the subset; of a larger set the first so many, or recipes would differ
 
 
@@ -98,8 +99,8 @@ class Labeled:
         """Returns uint8 `[N, H, W, 3]` and `[N, H, W]`."""
         records, count = pets.records("trainval").take(PICTURES), self.recipe.labeled
         if self.recipe.others is None:
-            return pipeline.read(records.take(count), size)
-        images, masks = pipeline.read(records, size)
+            return pets.Source(records.take(count)).read(size)
+        images, masks = pets.Source(records).read(size)
         if self.recipe.others in ("pseudo", "both"):
             masks[count:] = predict(teacher(self.recipe.teacher, self.seed, size), images[count:])
         else:

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pairs
 from seglib.data.pairs import BadPairError
 
-IGNORE_LABEL = pairs.IGNORE_LABEL
 OVERLAPS = ("smallest", "last", "ignore")
 CROWDS = ("ignore", "class", "background")
 

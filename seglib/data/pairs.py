@@ -16,10 +16,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seglib.core.constants import GRAY
+from seglib.core.constants import GRAY, IGNORE_LABEL
 from seglib.data import pipeline
 
-IGNORE_LABEL = pipeline.IGNORE_LABEL
 ON_ERROR = ("raise", "skip")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -119,27 +118,15 @@ class Pairs:
         except FileNotFoundError as error:
             raise BadPairError(f"{pair.where}: the file {error.filename} is missing.") from error
         except tf.errors.OpError as error:
-            first = str(error.message).strip().splitlines()[0].rstrip(". ")
-            raise BadPairError(f"{pair.where}: the picture cannot be decoded: {first}.") from error
+            fault = f"the picture cannot be decoded: {pipeline.first_line(error)}."
+            raise BadPairError(f"{pair.where}: {fault}") from error
         except (ValueError, OSError) as error:
             raise BadPairError(f"{pair.where}: {error}") from error
 
 
-def build(pairs, *, image_size, batch_size, shuffle, augment, seed):
-    """Builds the pipeline of `pipeline.build` from `Pairs`.
-
-    Returns:
-        Its `tf.data.Dataset`, with one more attribute: `skipped`, a tuple with one message for
-        each pair that was left out.
-    """
-    dataset = pipeline.build(
-        pairs,
-        image_size=image_size,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        augment=augment,
-        seed=seed,
-    )
+def build(pairs, **options):
+    """Returns `pipeline.build(pairs, **options)` with `skipped`, the messages, as an attribute."""
+    dataset = pipeline.build(pairs, **options)
     dataset.skipped = tuple(pairs.skipped)
     return dataset
 

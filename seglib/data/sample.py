@@ -77,14 +77,14 @@ def load(
         >>> model.fit(train, epochs=10)
     """
     shuffle = split in ("train", "trainval") if shuffle is None else shuffle
+    found = records(split, data_dir=data_dir, validation_fraction=validation_fraction)
     return pipeline.build(
-        records(split, data_dir=data_dir, validation_fraction=validation_fraction),
+        pets.Source(found, ADVICE),
         image_size=image_size,
         batch_size=batch_size,
         shuffle=shuffle,
         augment=augment,
         seed=seed,
-        advice=ADVICE,
     )
 
 
@@ -105,13 +105,14 @@ def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
     found = records(
         split, data_dir=data_dir, validation_fraction=validation_fraction, instances=True
     )
-    decoded = pipeline.examples(found, limit=limit, advice=ADVICE)
-    for example, record in zip(decoded, found, strict=False):
+    for record, image, mask in pets.Source(found, ADVICE).decoded(limit=limit):
         instances = record["instances"]
-        example["instances"] = instances["mask"].numpy()[..., 0] > 0
-        example["boxes"] = instances["bbox"].numpy()
-        example["instance_species"] = instances["species"].numpy()
-        yield example
+        yield {
+            **pets.as_example(record, image, mask),
+            "instances": instances["mask"].numpy()[..., 0] > 0,
+            "boxes": instances["bbox"].numpy(),
+            "instance_species": instances["species"].numpy(),
+        }
 
 
 def records(split, *, data_dir=None, validation_fraction=0.1, instances=False):
