@@ -16,12 +16,8 @@ class CorruptDataError(OSError):
     """A record of a data set could not be read or decoded."""
 
 
-def decode_image(data, size):
-    """Decodes a picture and resizes it, skipping detail that the result cannot show.
-
-    A JPEG file stores 8 x 8 blocks of frequencies, so it can be decoded at 1/2, 1/4 or 1/8
-    of its size for less work. The smallest such size that still covers `size` is decoded,
-    and the rest is bilinear.
+def decode_image(data, size=None):
+    """Decodes a picture and resizes it bilinearly.
 
     Args:
         data: scalar string tensor, the encoded file.
@@ -30,26 +26,11 @@ def decode_image(data, size):
     Returns:
         uint8 tensor `[H, W, 3]`.
     """
-    if size is None:
-        return tf.io.decode_image(data, channels=3, expand_animations=False)
-
-    def jpeg():
-        shape = tf.image.extract_jpeg_shape(data)
-        ratio = tf.reduce_min(tf.cast(shape[:2], tf.float32) / tf.constant(size, tf.float32))
-        index = tf.cast(tf.floor(tf.math.log(tf.maximum(ratio, 1.0)) / tf.math.log(2.0)), tf.int32)
-        decoders = [
-            lambda r=r: tf.io.decode_jpeg(data, channels=3, ratio=r, dct_method="INTEGER_ACCURATE")
-            for r in (1, 2, 4, 8)
-        ]
-        return tf.switch_case(tf.minimum(index, 3), decoders)
-
-    def other():
-        return tf.io.decode_image(data, channels=3, expand_animations=False)
-
-    image = tf.cond(tf.io.is_jpeg(data), jpeg, other)
+    image = tf.io.decode_image(data, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, 3])
-    image = tf.image.resize(tf.cast(image, tf.float32), size)
-    return tf.cast(tf.round(image), tf.uint8)
+    if size is None:
+        return image
+    return tf.cast(tf.round(tf.image.resize(image, size)), tf.uint8)
 
 
 def build(source, *, image_size, batch_size, shuffle, augment, seed):
