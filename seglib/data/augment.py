@@ -16,10 +16,8 @@ import math
 
 import tensorflow as tf
 
-from seglib.core.constants import GRAY
+from seglib.core.constants import GRAY, IGNORE_LABEL
 from seglib.data import pipeline
-
-IGNORE_LABEL = 255
 
 
 @dataclasses.dataclass(frozen=True)

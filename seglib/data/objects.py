@@ -17,7 +17,7 @@ from seglib.core.constants import GRAY
 from seglib.data import augment as augmentation
 from seglib.data import pipeline
 
-PADDING = -1  # the class of a row that holds no object
+NO_OBJECT = -1  # the class of a row that holds no object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def build(
         exists = slots < tf.gather(starts, index + 1)[:, None]
         slots = tf.where(exists, slots, 0)
         shapes = unpack(masks.sparse_read(slots), width) * tf.cast(exists, "uint8")[..., None, None]
-        labels = tf.where(exists, classes.sparse_read(slots), PADDING)
+        labels = tf.where(exists, classes.sparse_read(slots), NO_OBJECT)
         pictures = images.sparse_read(index)
         paste_seed, augment_seed = tf.unstack(tf.random.split(batch_seed, 2))
         if paste is not None:
@@ -174,7 +174,7 @@ def _at_least_one(masks, classes):
     """A row to read where no picture has any object."""
     if len(masks):
         return masks, classes
-    return np.zeros((1, *masks.shape[1:]), masks.dtype), np.full(1, PADDING, classes.dtype)
+    return np.zeros((1, *masks.shape[1:]), masks.dtype), np.full(1, NO_OBJECT, classes.dtype)
 
 
 def unpack(packed, width):
@@ -222,14 +222,14 @@ def targets(masks, classes, rows, min_area=1):
     """
     more = max(0, rows - masks.shape[1])
     masks = tf.pad(masks, [[0, 0], [0, more], [0, 0], [0, 0]])
-    classes = tf.pad(classes, [[0, 0], [0, more]], constant_values=PADDING)
+    classes = tf.pad(classes, [[0, 0], [0, more]], constant_values=NO_OBJECT)
     areas = tf.reduce_sum(tf.cast(masks, "int32"), axis=[2, 3])
     kept = (areas >= max(1, min_area)) & (classes >= 0)
     order = tf.argsort(tf.cast(kept, "int32"), axis=1, direction="DESCENDING", stable=True)
     order = order[:, :rows]
     kept = tf.gather(kept, order, batch_dims=1)
     masks = tf.gather(masks, order, batch_dims=1) * tf.cast(kept, "uint8")[..., None, None]
-    classes = tf.where(kept, tf.gather(classes, order, batch_dims=1), PADDING)
+    classes = tf.where(kept, tf.gather(classes, order, batch_dims=1), NO_OBJECT)
     return {"boxes": boxes_of(masks), "classes": classes, "masks": masks}
 
 
