@@ -11,11 +11,10 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from seglib.core.constants import GRAY
 from seglib.data import augment as augmentation
-from seglib.data import pipeline
+from seglib.data import pipeline, resizing
 
 NO_OBJECT = -1  # the class of a row that holds no object
 
@@ -56,7 +55,7 @@ def read(examples, size, max_objects):
     """
     images, packed, classes, counts = [], [], [], []
     for example in examples:
-        image, masks = letterbox(example["image"], example["masks"], size)
+        image, masks = resizing.letterbox(example["image"], example["masks"], size)
         areas = masks.sum(axis=(1, 2))
         largest = np.argsort(-areas, kind="stable")[:max_objects]
         kept = np.sort(largest[areas[largest] > 0])
@@ -72,40 +71,6 @@ def read(examples, size, max_objects):
         classes=np.concatenate(classes),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype("int32"),
     )
-
-
-def letterbox(image, masks, size):
-    """Brings a picture and its masks to a size; what the proportions leave free becomes gray.
-
-    Args:
-        image: uint8 `[h, w, 3]`.
-        masks: bool `[n, h, w]`.
-        size: `(H, W)`.
-
-    Returns:
-        uint8 `[H, W, 3]` and bool `[n, H, W]`. The picture stands in the upper left corner, where
-        `MaskRCNN.detect` puts it, too.
-    """
-    height, width = image.shape[:2]
-    if (height, width) == tuple(size):
-        return image, masks
-    factor = min(size[0] / height, size[1] / width)
-    inner = max(1, round(height * factor)), max(1, round(width * factor))
-    place = np.s_[: inner[0], : inner[1]]
-    out = np.full((*size, 3), GRAY, "uint8")
-    out[place] = Image.fromarray(image).resize(inner[::-1], Image.Resampling.BILINEAR)
-    out_masks = np.zeros((len(masks), *size), bool)
-    out_masks[:, *place] = nearest(masks, inner)
-    return out, out_masks
-
-
-def nearest(masks, size):
-    """Resizes masks `[n, h, w]` to the pixel whose center is nearest; disjoint ones stay so."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip(size, masks.shape[1:], strict=True)
-    )
-    return masks[:, rows][:, :, columns]
 
 
 def build(

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seglib.core.constants import GRAY, IGNORE_LABEL
-from seglib.data import pipeline
+from seglib.core.constants import IGNORE_LABEL
+from seglib.data import pipeline, resizing
 
 ON_ERROR = ("raise", "skip")
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -189,22 +189,11 @@ def check_labels(mask, num_classes):
 
 def resize(data, mask, size, keep_aspect):
     """Decodes the picture and brings both to `size`: bilinear, and to the nearest pixel."""
-    if size is None:
-        return pipeline.decode_image(data, None).numpy(), mask
-    if not keep_aspect:
-        return pipeline.decode_image(data, size).numpy(), nearest(mask, size)
-    factor = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
-    inner = tuple(max(1, round(side * factor)) for side in mask.shape)
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    place = slice(top, top + inner[0]), slice(left, left + inner[1])
-    image = np.full((*size, 3), GRAY, "uint8")
-    labels = np.full(size, IGNORE_LABEL, "uint8")
-    image[place], labels[place] = pipeline.decode_image(data, inner), nearest(mask, inner)
-    return image, labels
-
-
-def nearest(mask, size):
-    return tf.image.resize(mask[..., None], size, method="nearest").numpy()[..., 0]
+    if size is None or not keep_aspect:
+        image = pipeline.decode_image(data, size).numpy()
+        return image, mask if size is None else resizing.nearest(mask, size)
+    image = pipeline.decode_image(data).numpy()
+    return resizing.letterbox(image, mask, size, fill=IGNORE_LABEL, centered=True)
 
 
 def decode_mask(data):
