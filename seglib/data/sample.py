@@ -169,7 +169,7 @@ def features():
     )
 
 
-def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=None, pets=None):
+def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=None, crowd=None):
     """Draws the set unless it is on disk already.
 
     The set is written to a temporary folder and renamed when complete, so an interrupted or a
@@ -181,8 +181,7 @@ def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=N
         size: `drawing.draw`'s size; a picture has about `size * size` pixels.
         seed: `drawing.draw`'s seed.
         cache_dir: where drawn sets are kept; by default `default_cache_dir()`.
-        pets: `drawing.draw`'s pets: `None` for pictures as in the real set, or `(fewest, most)`
-            for crowds.
+        crowd: `None` for pictures as in the real set, or `(fewest, most)` pets in a picture.
 
     Returns:
         `pathlib.Path` of the TFDS data directory; it holds `oxford_iiit_pet/4.0.0`.
@@ -194,18 +193,18 @@ def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=N
         raise ValueError(f"train={train} and test={test}: expected at least 1 picture in each.")
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     key = f"{drawing.VERSION}/{_FORMAT}/{train}/{test}/{size}/{seed}"
-    if pets is not None:
-        key += f"/{pets[0]}-{pets[1]}"
+    if crowd is not None:
+        key += f"/{crowd[0]}-{crowd[1]}"
     final = root / f"drawn_pets-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if (_version_folder(final) / "dataset_info.json").is_file():
         return final
     root.mkdir(parents=True, exist_ok=True)
     _remove_stale(root)
-    what = "pets" if pets is None else "scenes"
+    what = "pets" if crowd is None else "scenes"
     print(f"Drawing {train + test} {what} (once, takes seconds).", flush=True)
     with tempfile.TemporaryDirectory(prefix=".drawing-", dir=root) as scratch:
         fresh = Path(scratch) / final.name
-        _write(_version_folder(fresh), train, test, size, seed, pets)
+        _write(_version_folder(fresh), train, test, size, seed, crowd)
         _publish(fresh, final)
     return final
 
@@ -249,7 +248,7 @@ def _remove_stale(root):
             continue
 
 
-def _write(folder, train, test, size, seed, pets):
+def _write(folder, train, test, size, seed, crowd):
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -266,7 +265,7 @@ def _write(folder, train, test, size, seed, pets):
         shard = template.replace(split=name).sharded_filepath(shard_index=0, num_shards=1)
         size_in_bytes = 0
         with tf.io.TFRecordWriter(os.fspath(shard)) as writer:
-            for record in _encoded(seed, range(first, first + count), size, pets):
+            for record in _encoded(seed, range(first, first + count), size, crowd):
                 if name == "test":  # as in the real set
                     record["head_bbox"] = np.zeros(4, np.float32)
                 data = schema.serialize_example(_as_tfds(record))
@@ -312,7 +311,7 @@ def _as_tfds(record):
     }
 
 
-def _encoded(seed, numbers, size, pets=None):
+def _encoded(seed, numbers, size, crowd=None):
     """Yields `drawing.encode(drawing.draw(...))` for each number, in order.
 
     Long ranges are drawn by several processes. They run `python -m seglib.data.drawing`, because
@@ -321,14 +320,14 @@ def _encoded(seed, numbers, size, pets=None):
     workers = min(os.cpu_count() or 1, 4)
     if len(numbers) < _PARALLEL_FROM or workers < 2 or not sys.executable:
         for number in numbers:
-            yield drawing.encode(drawing.draw(seed, number, size=size, pets=pets))
+            yield drawing.encode(drawing.draw(seed, number, size=size, pets=crowd))
         return
     command = [sys.executable, "-P", "-m", drawing.__name__, str(seed), str(size)]
     # The caller's path, so that they import this very seglib.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     children = [
         subprocess.Popen(
-            [*command, *map(str, (numbers.start + k, numbers.stop, workers, *(pets or ())))],
+            [*command, *map(str, (numbers.start + k, numbers.stop, workers, *(crowd or ())))],
             stdout=subprocess.PIPE,
             env=environment,
         )

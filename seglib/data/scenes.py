@@ -236,7 +236,7 @@ def prepare(
         `pathlib.Path`, for `load(data_dir=…)`.
     """
     return sample.prepare(
-        train=train, test=test, size=size, pets=pets, seed=seed, cache_dir=cache_dir
+        train=train, test=test, size=size, crowd=pets, seed=seed, cache_dir=cache_dir
     )
 
 
