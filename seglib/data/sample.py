@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 
 from seglib.data import drawing, pets, pipeline
 from seglib.data.pipeline import without_tuner
@@ -211,16 +212,10 @@ def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=N
 
 def default_cache_dir():
     """Returns `SEGLIB_CACHE_DIR`, or the folder `seglib` in the user's cache directory."""
-    if os.environ.get("SEGLIB_CACHE_DIR"):
-        return Path(os.environ["SEGLIB_CACHE_DIR"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "seglib"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "seglib"
-    if os.name == "nt":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "seglib" / "Cache"
-    return Path.home() / ".cache" / "seglib"
+    chosen = os.environ.get("SEGLIB_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_cache_path("seglib", appauthor=False)
 
 
 def _version_folder(data_dir):

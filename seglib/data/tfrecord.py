@@ -19,6 +19,7 @@ import re
 import struct
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -312,23 +313,9 @@ def read_frames(stream):
         yield data if good else DamagedError("its data is damaged: the checksum is wrong.")
 
 
-@functools.cache
-def crc_table():
-    """CRC-32C of each byte: polynomial 0x1EDC6F41, its bits mirrored."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
 def masked_crc32c(data):
     """The checksum of TFRecord files: CRC-32C, turned by 15 bits, plus a constant."""
-    table, crc = crc_table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
+    crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
