@@ -53,7 +53,7 @@ class Pairs:
         pairs: an iterable of `Pair`s.
         keep_aspect: `False` squeezes pictures to the size asked for; `True` keeps their proportions
             and fills the rest with gray, which the label map ignores.
-        num_classes: `None`, or the number of classes; a larger label is an error.
+        num_classes: `None`, or the number of classes; a larger label but 255 is an error.
         on_error: `"raise"`, or `"skip"` to leave out a pair that cannot be used.
 
     Attributes:

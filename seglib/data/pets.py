@@ -83,8 +83,7 @@ def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
     """Returns an iterator over the records of a split, decoded at full size.
 
     Args:
-        split: as in `load`, and so are `data_dir` and `validation_fraction`.
-        limit: how many, or `None` for all.
+        limit: how many, or `None` for all; the others are those of `load`.
 
     Yields:
         dicts with `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]` (ids 0, 1, 2), `label` and

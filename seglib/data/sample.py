@@ -51,27 +51,14 @@ def load(
 ):
     """Loads a split of the drawn pets as batches of pictures and label maps.
 
-    The counterpart of `seglib.data.pets.load`, with the same arguments and elements. The pictures
-    are drawn on first use, which takes seconds, and kept on disk.
+    All is as in `seglib.data.pets.load`, but for what stands here. The pictures are drawn on first
+    use, which takes seconds, and kept on disk.
 
     Args:
-        split: `"train"`, `"validation"`, `"trainval"` (both together) or `"test"`.
-        image_size: `int` or `(H, W)` in pixels; pictures are squeezed to it.
-        batch_size: pictures per batch; the last batch may be smaller.
-        augment: `None` or a callable `(images, masks, seed) -> (images, masks)`.
-        shuffle: `None` shuffles `"train"` and `"trainval"` only.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
         data_dir: what `prepare` returned; by default the standard set, drawn if need be.
-        validation_fraction: share of trainval that is kept for validation.
-
-    Returns:
-        `tf.data.Dataset` of `(image, label map)`: uint8 `[B, H, W, 3]` with values 0 to 255 and
-        uint8 `[B, H, W]` with class ids 0 pet, 1 background, 2 border. One iteration is one epoch.
 
     Raises:
-        ValueError: for an unknown split or a size that makes no sense.
         FileNotFoundError: if `data_dir` holds no drawn pets.
-        seglib.data.pipeline.CorruptDataError: if a record cannot be read or decoded.
 
     Example:
         >>> train = sample.load("train", image_size=128)
@@ -93,10 +80,7 @@ def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
     """Yields the pictures of a split at full size, with every pet's mask, box and species.
 
     Args:
-        split: as in `load`.
-        data_dir: as in `load`.
-        validation_fraction: as in `load`.
-        limit: how many, or `None` for all.
+        limit: how many, or `None` for all; the others are those of `load`.
 
     Yields:
         the dicts of `seglib.data.pets.examples` with three more keys: `instances` bool
@@ -120,10 +104,7 @@ def records(split, *, data_dir=None, validation_fraction=0.1, instances=False):
     """Returns a `tf.data.Dataset` of records with encoded pictures and trimaps.
 
     Args:
-        split: as in `load`.
-        data_dir: as in `load`.
-        validation_fraction: as in `load`.
-        instances: whether to read and decode the instance masks as well.
+        instances: whether to decode the instance masks as well; the others are those of `load`.
     """
     expression = pets.tfds_split(split, validation_fraction)
     import tensorflow_datasets as tfds  # imports slowly, so only when data is read
