@@ -192,24 +192,6 @@ def standard():
     )
 
 
-def jitter():
-    """For scenes of several objects: flip, a little zoom and crop, and color.
-
-    Less than `standard`, which cuts more heads off: an object stays an object however little of it
-    is left in the window.
-
-    Example:
-        >>> scenes.load("train", augment=augment.jitter())
-    """
-    return Augment(
-        scale=(0.75, 1.35),
-        stretch=1.15,
-        brightness=0.12,
-        contrast=(0.75, 1.3),
-        saturation=(0.7, 1.4),
-    )
-
-
 def _between(bounds, u):
     low, high = bounds
     return low + (high - low) * u

@@ -290,7 +290,7 @@ def test_masks_follow_the_picture_through_every_transform():
 
 
 def test_jitter_changes_every_picture_and_keeps_the_objects_rules(data_dir):
-    dataset = scenes.load("train", augment=augment.jitter(), **options(data_dir))
+    dataset = scenes.load("train", augment=JITTER, **options(data_dir))
     images, targets = as_numpy(dataset)
     check_targets(images, targets)
     plain, _ = as_numpy(scenes.load("train", shuffle=False, **options(data_dir)))
