@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from benchmarks.timing import compare
-from seglib.data import augment, pipeline, sample
+from seglib.data import augment, pets, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import unet, unet_original
@@ -79,7 +79,7 @@ def epochs():
 
     def decode_again():
         records = sample.records("trainval", data_dir=path)
-        return len(pipeline.read(records, (SIZE, SIZE))[0])
+        return len(pets.Source(records).read((SIZE, SIZE))[0])
 
     return {
         "decoded anew": decode_again,

@@ -33,7 +33,7 @@ from benchmarks.speedups import (
 )
 from measured import machine, store
 from seglib.core.constants import IGNORE_LABEL
-from seglib.data import augment, pipeline, sample
+from seglib.data import augment, pets, pipeline, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 from seglib.models import deeplab_v3_plus, fcn8, unet
@@ -176,7 +176,7 @@ def of_reading():
     def staged():
         images = decode(lambda x: pipeline.decode_image(x["image"], DECODED))
         yield "pictures: decoding and resizing"
-        masks = decode(lambda x: pipeline.decode_mask(x["segmentation_mask"], DECODED, x["image"]))
+        masks = decode(lambda x: pets.decode_mask(x["segmentation_mask"], DECODED, x["image"]))
         yield "label maps: decoding, checking and resizing"
         kept = tf.Variable(images), tf.Variable(masks)
         yield "copying into memory"
@@ -184,7 +184,7 @@ def of_reading():
 
     options = {"shuffle": False, "augment": None, "seed": 0}
     whole = functools.partial(
-        pipeline.build, files, image_size=DECODED, batch_size=PHOTOGRAPHS, **options
+        pipeline.build, pets.Source(files), image_size=DECODED, batch_size=PHOTOGRAPHS, **options
     )
     before, after = ("{} x {} px".format(*size) for size in (PHOTOGRAPH, DECODED))
     yield f"reading {PHOTOGRAPHS} JPEG files of {before} to {after}", staged, whole
@@ -193,7 +193,7 @@ def of_reading():
 def of_epoch(size=128, count=32):
     """What is done in each epoch with each batch."""
     recipe = augment.standard()
-    found = pipeline.read(sample.records("train"), (size, size))
+    found = pets.Source(sample.records("train")).read((size, size))
     images, masks = (tf.Variable(part, trainable=False) for part in found)
     order = pipeline.epochs(
         lambda *index_and_seed: index_and_seed,

@@ -99,8 +99,8 @@ class Labeled:
         """Returns uint8 `[N, H, W, 3]` and `[N, H, W]`."""
         records, count = pets.records("trainval").take(PICTURES), self.recipe.labeled
         if self.recipe.others is None:
-            return pipeline.read(records.take(count), size)
-        images, masks = pipeline.read(records, size)
+            return pets.Source(records.take(count)).read(size)
+        images, masks = pets.Source(records).read(size)
         if self.recipe.others in ("pseudo", "both"):
             masks[count:] = predict(teacher(self.recipe.teacher, self.seed, size), images[count:])
         else:

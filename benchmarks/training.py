@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from measured import machine, store
 from seglib.callbacks import Resume
-from seglib.data import augment, pets, pipeline
+from seglib.data import augment, pets
 from seglib.losses import CrossEntropy, LovaszSoftmax
 from seglib.metrics import MeanIoU
 from seglib.metrics.confusion import iou_per_class
@@ -247,7 +247,7 @@ def describe_data():
         "name": "Oxford-IIIT Pets",
         "train": sizes["trainval"],
         "test": sizes["test"],
-        "fingerprint": pipeline.fingerprint(*splits.values()),
+        "fingerprint": pets.fingerprint(*splits.values()),
         "note": f"{sizes['trainval']}/{sizes['test']} subset" if subset else "the full set",
     }
 

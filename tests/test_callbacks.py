@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 
 from seglib.callbacks import Resume, ShowPredictions
-from seglib.data import pipeline
+from seglib.data import pets, pipeline
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
 
@@ -41,7 +41,7 @@ SCRIPT = textwrap.dedent(
     import keras, numpy as np, tensorflow as tf
     from PIL import Image
     from seglib.callbacks import Resume
-    from seglib.data import augment, pipeline
+    from seglib.data import augment, pets, pipeline
     from seglib.losses import CrossEntropy
     from seglib.metrics import MeanIoU
 
@@ -64,7 +64,8 @@ SCRIPT = textwrap.dedent(
             {"image": [png(i) for i in images], "segmentation_mask": [png(m) for m in masks]}
         )
         return pipeline.build(
-            records, image_size=16, batch_size=4, shuffle=True, augment=augment.standard(), seed=3
+            pets.Source(records), image_size=16, batch_size=4, shuffle=True,
+            augment=augment.standard(), seed=3,
         )
 
 
@@ -330,7 +331,12 @@ def small_data(count=6, batch_size=2):
         }
     )
     return pipeline.build(
-        records, image_size=4, batch_size=batch_size, shuffle=True, augment=None, seed=0
+        pets.Source(records),
+        image_size=4,
+        batch_size=batch_size,
+        shuffle=True,
+        augment=None,
+        seed=0,
     )
 
 

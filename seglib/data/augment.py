@@ -16,10 +16,8 @@ import math
 
 import tensorflow as tf
 
-from seglib.core.constants import GRAY
+from seglib.core.constants import GRAY, IGNORE_LABEL
 from seglib.data import pipeline
-
-IGNORE_LABEL = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,24 +186,6 @@ def standard():
         scale=(0.8, 1.6),
         stretch=1.2,
         rotation=10.0,
-        brightness=0.12,
-        contrast=(0.75, 1.3),
-        saturation=(0.7, 1.4),
-    )
-
-
-def jitter():
-    """For scenes of several objects: flip, a little zoom and crop, and color.
-
-    Less than `standard`, which cuts more heads off: an object stays an object however little of it
-    is left in the window.
-
-    Example:
-        >>> scenes.load("train", augment=augment.jitter())
-    """
-    return Augment(
-        scale=(0.75, 1.35),
-        stretch=1.15,
         brightness=0.12,
         contrast=(0.75, 1.3),
         saturation=(0.7, 1.4),

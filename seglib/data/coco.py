@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pairs
 from seglib.data.pairs import BadPairError
 
-IGNORE_LABEL = pairs.IGNORE_LABEL
 OVERLAPS = ("smallest", "last", "ignore")
 CROWDS = ("ignore", "class", "background")
 
@@ -48,19 +48,13 @@ def load(
 ):
     """Loads pictures and the label maps that a COCO JSON file describes, as batches.
 
-    The counterpart of `seglib.data.pets.load`, with the same elements.
+    The arguments that are not described here are those of `seglib.data.pets.load` and
+    `seglib.data.pairs.Pairs`.
 
     Args:
         annotations: path of the JSON file, or what it holds as a dict.
         images_folder: folder that the `file_name`s in the JSON start from.
-        image_size: `int` or `(H, W)` in pixels.
-        batch_size: pictures per batch; the last batch may be smaller.
-        augment: `None` or a callable `(images, masks, seed) -> (images, masks)` such as
-            `seglib.data.augment.scale_and_crop()`; it runs after the cache, anew in each epoch.
         shuffle: whether each epoch has an order of its own; `False` keeps the file's order.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
-        keep_aspect: `False` squeezes pictures to `image_size`; `True` keeps their proportions and
-            fills the rest with gray, which the label map ignores.
         classes: names of the categories to use, in the order of their class ids; by default all,
             in the order of their category ids, which need not be contiguous.
         background: name of class 0, to which all unlabeled pixels belong, as do the categories
@@ -71,13 +65,10 @@ def load(
             their classes differ (`"ignore"`).
         crowd: what a region with `iscrowd: 1` becomes: `"ignore"`d pixels, its `"class"`, or
             `"background"`, that is, nothing. Single objects lie on top of it.
-        on_error: `"raise"`, or `"skip"` to leave out the pictures that cannot be used and collect
-            one message for each in the result's attribute `skipped`.
 
     Returns:
-        `tf.data.Dataset` of `(image, label map)`: uint8 `[B, H, W, 3]` with values 0 to 255 and
-        uint8 `[B, H, W]` with class ids (see `class_names`) and 255 where ignored. One iteration is
-        one epoch.
+        `tf.data.Dataset` as from `pets.load`, with class ids as in `class_names` and 255 where
+        ignored. Its attribute `skipped` has a message per picture left out.
 
     Raises:
         ValueError: if the JSON contradicts itself or its pictures, or cannot be drawn; the message
@@ -108,13 +99,7 @@ def load(
 
 
 def class_names(annotations, *, classes=None, background="background"):
-    """Returns the names of the classes as a tuple: class id `i` is called `class_names(...)[i]`.
-
-    Args:
-        annotations: as in `load`.
-        classes: as in `load`.
-        background: as in `load`.
-    """
+    """Returns a tuple of the classes' names, by class id; the arguments are those of `load`."""
     return Index.read(annotations, classes=classes, background=background).names
 
 
@@ -132,9 +117,8 @@ def examples(
     """Yields the pictures at full size, with every object's mask, box and class.
 
     Args:
-        annotations: as in `load`; so are the others.
         on_error: `"raise"`, or `"skip"` to leave out what cannot be used; `verify` says what.
-        limit: how many, or `None` for all.
+        limit: how many, or `None` for all; the others are those of `load`.
 
     Yields:
         dicts with `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]`, `file_name`, `image_id`, and
@@ -161,11 +145,6 @@ def examples(
 
 def verify(annotations, images_folder, *, classes=None):
     """Reads every picture, draws every annotation, and returns what is wrong with them.
-
-    Args:
-        annotations: as in `load`.
-        images_folder: as in `load`.
-        classes: as in `load`.
 
     Returns:
         `(count, faults)`: the number of good pictures, and a list with one message for each fault.
@@ -372,11 +351,8 @@ def paint(instances, height, width, fill, *, overlap="smallest", crowd="ignore")
 
     Args:
         instances: list of `Instance`.
-        height: of the picture.
-        width: of the picture.
+        height: of the picture, and its `width`.
         fill: label of the pixels without an object.
-        overlap: as in `load`.
-        crowd: as in `load`.
 
     Returns:
         uint8 `[H, W]`.
@@ -429,8 +405,7 @@ def rasterize(segmentation, height, width):
         segmentation: a list of polygons, each a flat list `[x1, y1, x2, y2, …]` in pixels, drawn by
             pycocotools; or run lengths `{"size": [H, W], "counts": …}` that go down the columns,
             as a list of numbers or in COCO's compressed text.
-        height: of the picture.
-        width: of the picture.
+        height: of the picture, and its `width`.
 
     Returns:
         bool `[H, W]`.

@@ -30,22 +30,16 @@ def load(
 ):
     """Loads two folders of pictures and masks as batches.
 
-    The counterpart of `seglib.data.pets.load`, with the same elements. Picture and mask belong
-    together if they have the same name up to its ending: `images/a/cat.jpg` and `masks/a/cat.png`.
-    Folders inside the two are searched as well, hidden files left out.
+    Picture and mask belong together if they have the same name up to its ending:
+    `images/a/cat.jpg` and `masks/a/cat.png`. Folders inside the two are searched as well, hidden
+    files left out. The arguments that are not described here are those of `seglib.data.pets.load`
+    and `seglib.data.pairs.Pairs`.
 
     Args:
         images_folder: folder of JPEG, PNG, BMP or GIF files.
         masks_folder: folder of PNG files with one number a pixel, gray or with a palette. May be
             the same folder, if a suffix tells the masks apart.
-        image_size: `int` or `(H, W)` in pixels.
-        batch_size: pictures per batch; the last batch may be smaller.
-        augment: `None` or a callable `(images, masks, seed) -> (images, masks)` such as
-            `seglib.data.augment.scale_and_crop()`; it runs after the cache, anew in each epoch.
         shuffle: whether each epoch has an order of its own; `False` keeps that of the names.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
-        keep_aspect: `False` squeezes pictures to `image_size`; `True` keeps their proportions and
-            fills the rest with gray, which the label map ignores.
         names: the names to load, in this order, without suffix and ending; or a text file with one
             a line, as VOC's `ImageSets/Segmentation/train.txt`. By default all.
         image_suffix: what the names of the pictures end in before the dot, such as
@@ -53,13 +47,10 @@ def load(
         mask_suffix: the same for the masks, such as `"_gtFine_labelIds"`.
         label_map: `None` if the numbers are class ids; else a dict from each number to a class id,
             or a `seglib.data.label_maps.LabelMap`, with which masks may store colors, too.
-        num_classes: `None`, or the number of classes; a larger label but 255 is an error.
-        on_error: `"raise"`, or `"skip"` to leave out the pairs that cannot be used and collect one
-            message for each in the result's attribute `skipped`.
 
     Returns:
-        `tf.data.Dataset` of `(image, label map)`: uint8 `[B, H, W, 3]` with values 0 to 255 and
-        uint8 `[B, H, W]`. One iteration is one epoch.
+        `tf.data.Dataset` as from `pets.load`, with the numbers of the masks or their class ids. Its
+        attribute `skipped` has a message per pair left out.
 
     Raises:
         seglib.data.pairs.BadPairError: for a picture without a mask, a mask without a picture, two

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-IGNORE_LABEL = 255
+from seglib.core.constants import IGNORE_LABEL
 
 
 @dataclasses.dataclass(frozen=True)

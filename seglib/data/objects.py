@@ -11,13 +11,12 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from seglib.core.constants import GRAY
 from seglib.data import augment as augmentation
-from seglib.data import pipeline
+from seglib.data import pipeline, resizing
 
-PADDING = -1  # the class of a row that holds no object
+NO_OBJECT = -1  # the class of a row that holds no object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ def read(examples, size, max_objects):
     """
     images, packed, classes, counts = [], [], [], []
     for example in examples:
-        image, masks = letterbox(example["image"], example["masks"], size)
+        image, masks = resizing.letterbox(example["image"], example["masks"], size)
         areas = masks.sum(axis=(1, 2))
         largest = np.argsort(-areas, kind="stable")[:max_objects]
         kept = np.sort(largest[areas[largest] > 0])
@@ -72,40 +71,6 @@ def read(examples, size, max_objects):
         classes=np.concatenate(classes),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype("int32"),
     )
-
-
-def letterbox(image, masks, size):
-    """Brings a picture and its masks to a size; what the proportions leave free becomes gray.
-
-    Args:
-        image: uint8 `[h, w, 3]`.
-        masks: bool `[n, h, w]`.
-        size: `(H, W)`.
-
-    Returns:
-        uint8 `[H, W, 3]` and bool `[n, H, W]`. The picture stands in the upper left corner, where
-        `MaskRCNN.detect` puts it, too.
-    """
-    height, width = image.shape[:2]
-    if (height, width) == tuple(size):
-        return image, masks
-    factor = min(size[0] / height, size[1] / width)
-    inner = max(1, round(height * factor)), max(1, round(width * factor))
-    place = np.s_[: inner[0], : inner[1]]
-    out = np.full((*size, 3), GRAY, "uint8")
-    out[place] = Image.fromarray(image).resize(inner[::-1], Image.Resampling.BILINEAR)
-    out_masks = np.zeros((len(masks), *size), bool)
-    out_masks[:, *place] = nearest(masks, inner)
-    return out, out_masks
-
-
-def nearest(masks, size):
-    """Resizes masks `[n, h, w]` to the pixel whose center is nearest; disjoint ones stay so."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip(size, masks.shape[1:], strict=True)
-    )
-    return masks[:, rows][:, :, columns]
 
 
 def build(
@@ -151,7 +116,7 @@ def build(
         exists = slots < tf.gather(starts, index + 1)[:, None]
         slots = tf.where(exists, slots, 0)
         shapes = unpack(masks.sparse_read(slots), width) * tf.cast(exists, "uint8")[..., None, None]
-        labels = tf.where(exists, classes.sparse_read(slots), PADDING)
+        labels = tf.where(exists, classes.sparse_read(slots), NO_OBJECT)
         pictures = images.sparse_read(index)
         paste_seed, augment_seed = tf.unstack(tf.random.split(batch_seed, 2))
         if paste is not None:
@@ -174,7 +139,7 @@ def _at_least_one(masks, classes):
     """A row to read where no picture has any object."""
     if len(masks):
         return masks, classes
-    return np.zeros((1, *masks.shape[1:]), masks.dtype), np.full(1, PADDING, classes.dtype)
+    return np.zeros((1, *masks.shape[1:]), masks.dtype), np.full(1, NO_OBJECT, classes.dtype)
 
 
 def unpack(packed, width):
@@ -222,14 +187,14 @@ def targets(masks, classes, rows, min_area=1):
     """
     more = max(0, rows - masks.shape[1])
     masks = tf.pad(masks, [[0, 0], [0, more], [0, 0], [0, 0]])
-    classes = tf.pad(classes, [[0, 0], [0, more]], constant_values=PADDING)
+    classes = tf.pad(classes, [[0, 0], [0, more]], constant_values=NO_OBJECT)
     areas = tf.reduce_sum(tf.cast(masks, "int32"), axis=[2, 3])
     kept = (areas >= max(1, min_area)) & (classes >= 0)
     order = tf.argsort(tf.cast(kept, "int32"), axis=1, direction="DESCENDING", stable=True)
     order = order[:, :rows]
     kept = tf.gather(kept, order, batch_dims=1)
     masks = tf.gather(masks, order, batch_dims=1) * tf.cast(kept, "uint8")[..., None, None]
-    classes = tf.where(kept, tf.gather(classes, order, batch_dims=1), PADDING)
+    classes = tf.where(kept, tf.gather(classes, order, batch_dims=1), NO_OBJECT)
     return {"boxes": boxes_of(masks), "classes": classes, "masks": masks}
 
 

@@ -9,18 +9,17 @@ import dataclasses
 import io
 import itertools
 import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seglib.core.constants import GRAY, IGNORE_LABEL
-from seglib.data import pipeline
+from seglib.core.constants import IGNORE_LABEL
+from seglib.data import pipeline, resizing
 
 ON_ERROR = ("raise", "skip")
-PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 
 _CHUNK = 64  # pairs that are held undecoded at a time
 
@@ -54,7 +53,7 @@ class Pairs:
         pairs: an iterable of `Pair`s.
         keep_aspect: `False` squeezes pictures to the size asked for; `True` keeps their proportions
             and fills the rest with gray, which the label map ignores.
-        num_classes: `None`, or the number of classes; a larger label is an error.
+        num_classes: `None`, or the number of classes; a larger label but 255 is an error.
         on_error: `"raise"`, or `"skip"` to leave out a pair that cannot be used.
 
     Attributes:
@@ -118,27 +117,15 @@ class Pairs:
         except FileNotFoundError as error:
             raise BadPairError(f"{pair.where}: the file {error.filename} is missing.") from error
         except tf.errors.OpError as error:
-            first = str(error.message).strip().splitlines()[0].rstrip(". ")
-            raise BadPairError(f"{pair.where}: the picture cannot be decoded: {first}.") from error
+            fault = f"the picture cannot be decoded: {pipeline.first_line(error)}."
+            raise BadPairError(f"{pair.where}: {fault}") from error
         except (ValueError, OSError) as error:
             raise BadPairError(f"{pair.where}: {error}") from error
 
 
-def build(pairs, *, image_size, batch_size, shuffle, augment, seed):
-    """Builds the pipeline of `pipeline.build` from `Pairs`.
-
-    Returns:
-        Its `tf.data.Dataset`, with one more attribute: `skipped`, a tuple with one message for
-        each pair that was left out.
-    """
-    dataset = pipeline.build(
-        pairs,
-        image_size=image_size,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        augment=augment,
-        seed=seed,
-    )
+def build(pairs, **options):
+    """Returns `pipeline.build(pairs, **options)` with `skipped`, the messages, as an attribute."""
+    dataset = pipeline.build(pairs, **options)
     dataset.skipped = tuple(pairs.skipped)
     return dataset
 
@@ -201,22 +188,11 @@ def check_labels(mask, num_classes):
 
 def resize(data, mask, size, keep_aspect):
     """Decodes the picture and brings both to `size`: bilinear, and to the nearest pixel."""
-    if size is None:
-        return pipeline.decode_image(data, None).numpy(), mask
-    if not keep_aspect:
-        return pipeline.decode_image(data, size).numpy(), nearest(mask, size)
-    factor = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
-    inner = tuple(max(1, round(side * factor)) for side in mask.shape)
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    place = slice(top, top + inner[0]), slice(left, left + inner[1])
-    image = np.full((*size, 3), GRAY, "uint8")
-    labels = np.full(size, IGNORE_LABEL, "uint8")
-    image[place], labels[place] = pipeline.decode_image(data, inner), nearest(mask, inner)
-    return image, labels
-
-
-def nearest(mask, size):
-    return tf.image.resize(mask[..., None], size, method="nearest").numpy()[..., 0]
+    if size is None or not keep_aspect:
+        image = pipeline.decode_image(data, size).numpy()
+        return image, mask if size is None else resizing.nearest(mask, size)
+    image = pipeline.decode_image(data).numpy()
+    return resizing.letterbox(image, mask, size, fill=IGNORE_LABEL, centered=True)
 
 
 def decode_mask(data):
@@ -237,15 +213,19 @@ def decode_png(data):
     """Decodes a mask's PNG file into what it stores: numbers `[H, W]`, or colors `[H, W, 3]`.
 
     A palette PNG gives its indices (TensorFlow's decoder gives the colors), and a gray PNG of 1, 2
-    or 4 bits its numbers as they are. Every chunk's checksum is compared, which Pillow leaves out
-    for the pixels.
+    or 4 bits its numbers as they are. Every chunk's checksum is compared.
 
     Raises:
         ValueError: if it is no PNG, is damaged, or is transparent somewhere.
     """
-    check_png(data)
+    if not data.startswith(PNG_START):
+        raise ValueError(f"the mask is no PNG file: it starts with {data[:8]!r}.")
+    if PNG_END not in data:
+        raise ValueError("the mask's PNG file is cut off.")
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        # Decoding does not compare the checksum of the pixels; `verify` does, and uses a file up.
+        Image.open(io.BytesIO(data), formats=["PNG"]).verify()
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             mode, mask = picture.mode, np.asarray(picture)
     except Exception as error:  # Pillow raises half a dozen kinds for a broken file
         raise ValueError(f"the mask cannot be decoded: {error}.") from error
@@ -257,24 +237,6 @@ def decode_png(data):
             raise ValueError("the mask is transparent in places, expected a label everywhere.")
         mask = mask[..., :-1]
     return mask[..., 0] if mode == "LA" else mask
-
-
-def check_png(data):
-    """Raises unless the bytes are one whole PNG file, all checksums right."""
-    if not data.startswith(PNG_START):
-        raise ValueError(f"the mask is no PNG file: it starts with {data[:8]!r}.")
-    position, kind = len(PNG_START), b""
-    while kind != b"IEND":
-        head = data[position : position + 8]
-        length = int.from_bytes(head[:4], "big")
-        end = position + 12 + length
-        if len(head) < 8 or end > len(data):
-            raise ValueError("the mask's PNG file is cut off.")
-        kind = head[4:]
-        checksum = int.from_bytes(data[end - 4 : end], "big")
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
-            raise ValueError(f"the mask's PNG file is damaged: wrong checksum at byte {position}.")
-        position = end
 
 
 def check_on_error(on_error):

@@ -235,7 +235,7 @@ class Paste:
             board.add(pet & fits[:, None, None])
             alpha *= tf.cast(fits, "float32")[:, None, None, None]
             scene += alpha * (layer[..., :3] - scene)
-            classes.append(tf.where(fits, tf.gather(self.classes, chosen), objects.PADDING))
+            classes.append(tf.where(fits, tf.gather(self.classes, chosen), objects.NO_OBJECT))
         images = tf.cast(tf.round(scene), images.dtype)
         return images, board.masks(), tf.stack(classes, axis=1)
 

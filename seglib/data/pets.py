@@ -1,13 +1,17 @@
 """The Oxford-IIIT Pets (Parkhi et al., 2012) through TensorFlow Datasets."""
 
+import dataclasses
+import hashlib
+import itertools
 import os
 import socket
 import urllib.request
 
+import numpy as np
 import tensorflow as tf
 
 from seglib.data import pipeline
-from seglib.data.pipeline import without_tuner
+from seglib.data.pipeline import CorruptDataError, without_tuner
 
 CLASSES = ("pet", "background", "border")
 
@@ -65,24 +69,33 @@ def load(
         Parkhi, Vedaldi, Zisserman, Jawahar: Cats and Dogs, CVPR 2012.
     """
     shuffle = split in ("train", "trainval") if shuffle is None else shuffle
+    found = records(split, data_dir=data_dir, validation_fraction=validation_fraction)
     return pipeline.build(
-        records(split, data_dir=data_dir, validation_fraction=validation_fraction),
+        Source(found, ADVICE),
         image_size=image_size,
         batch_size=batch_size,
         shuffle=shuffle,
         augment=augment,
         seed=seed,
-        advice=ADVICE,
     )
 
 
 def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
-    """Yields the records of a split at full size; see `seglib.data.pipeline.examples`."""
-    return pipeline.examples(
-        records(split, data_dir=data_dir, validation_fraction=validation_fraction),
-        limit=limit,
-        advice=ADVICE,
-    )
+    """Returns an iterator over the records of a split, decoded at full size.
+
+    Args:
+        limit: how many, or `None` for all; the others are those of `load`.
+
+    Yields:
+        dicts with `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]` (ids 0, 1, 2), `label` and
+        `species` (int), `head_bbox` float32 `[4]` (relative ymin, xmin, ymax, xmax; zeros if
+        there is none) and `file_name` (str).
+
+    Raises:
+        seglib.data.pipeline.CorruptDataError: if a record cannot be read or decoded.
+    """
+    found = records(split, data_dir=data_dir, validation_fraction=validation_fraction)
+    return itertools.starmap(as_example, Source(found, ADVICE).decoded(limit=limit))
 
 
 def tfds_split(split, validation_fraction=0.1):
@@ -138,3 +151,130 @@ def _find_server():
     """Raises at once if there is no network; TFDS would try again for minutes."""
     if not urllib.request.getproxies():  # a proxy finds the server itself
         socket.getaddrinfo(SERVER, 443)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Encoded pictures and trimaps, as `pipeline.build` reads them.
+
+    Args:
+        records: `tf.data.Dataset` of TFDS examples, such as `records` returns.
+        advice: how to mend the data, the end of the error message for a corrupt record.
+    """
+
+    records: tf.data.Dataset
+    advice: str = ""
+
+    def read(self, size):
+        """Decodes all to `size` and returns NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`.
+
+        Raises:
+            CorruptDataError: if a record cannot be read or decoded.
+            ValueError: if there are no records.
+        """
+        decoded = self.records.map(
+            lambda example: decode_example(example, size), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        try:
+            batches = list(decoded.batch(64).as_numpy_iterator())
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            for _ in self.decoded(size):  # raises at the corrupt record, with its name
+                pass
+            raise CorruptDataError(f"A record is corrupt. {self.advice}".strip()) from error
+        if not batches:
+            raise ValueError("The split holds no pictures. Choose a larger split or set.")
+        images, masks = zip(*batches, strict=True)
+        return np.concatenate(images), np.concatenate(masks)
+
+    def decoded(self, size=None, limit=None):
+        """Yields `(record, image, mask)` one by one, at their own size if there is no `size`."""
+        iterator = iter(self.records)
+        for index in itertools.count() if limit is None else range(limit):
+            fault = f"Record {index} cannot be read"
+            try:
+                record = next(iterator, None)
+                if record is None:
+                    return
+                name = record["file_name"].numpy().decode()
+                fault = f"Record {index} ({name}) cannot be decoded"
+                image, mask = decode_example(record, size)
+            except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+                message = f"{fault}: {pipeline.first_line(error)}. {self.advice}"
+                raise CorruptDataError(message.strip()) from error
+            yield record, image.numpy(), mask.numpy()
+
+
+def as_example(record, image, mask):
+    """Returns the dict of `examples`."""
+    return {
+        "image": image,
+        "mask": mask,
+        "label": int(record["label"]),
+        "species": int(record["species"]),
+        "head_bbox": record["head_bbox"].numpy(),
+        "file_name": record["file_name"].numpy().decode(),
+    }
+
+
+def decode_example(example, size):
+    """Turns one undecoded TFDS record into `(image, label map)`, both uint8."""
+    image = pipeline.decode_image(example["image"], size)
+    mask = decode_mask(example["segmentation_mask"], size, example["image"])
+    if size is not None:
+        image = tf.ensure_shape(image, [*size, 3])
+        mask = tf.ensure_shape(mask, size)
+    return image, mask
+
+
+def decode_mask(data, size, image_data=None):
+    """Decodes a trimap into a label map.
+
+    Nearest neighbor, because the mean of "pet" and "border" is not "background".
+
+    Args:
+        data: scalar string tensor, a PNG file that holds 1, 2 and 3.
+        size: `(H, W)`, or `None` to keep the mask's own size.
+        image_data: the picture's encoded file; when given and a JPEG, its size must be the mask's.
+
+    Returns:
+        uint8 tensor `[H, W]` of class ids 0, 1, 2.
+    """
+    mask = tf.io.decode_png(data, channels=1)
+    tf.debugging.assert_greater_equal(
+        tf.reduce_min(mask), tf.constant(1, tf.uint8), "The mask holds a label below 1."
+    )
+    tf.debugging.assert_less_equal(
+        tf.reduce_max(mask),
+        tf.constant(len(CLASSES), tf.uint8),
+        "The mask holds a label above 3, expected 1 (pet), 2 (background), 3 (border).",
+    )
+    if image_data is not None:
+
+        def same_size():
+            image_shape = tf.image.extract_jpeg_shape(image_data)[:2]
+            return tf.debugging.assert_equal(
+                image_shape, tf.shape(mask)[:2], "Picture and mask differ in size."
+            )
+
+        tf.cond(tf.io.is_jpeg(image_data), same_size, tf.no_op)
+    if size is not None:
+        mask = tf.image.resize(mask, size, method="nearest")
+    return mask[..., 0] - tf.constant(1, tf.uint8)
+
+
+def fingerprint(*splits):
+    """Returns a hash of every byte of the pictures and masks, in their order.
+
+    Args:
+        splits: `tf.data.Dataset`s of undecoded TFDS examples.
+
+    Returns:
+        The first 16 hexadecimal digits of a SHA-256.
+    """
+    digest = hashlib.sha256()
+    for records in splits:
+        for example in records:
+            for key in ("file_name", "image", "segmentation_mask"):
+                data = example[key].numpy()
+                digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]

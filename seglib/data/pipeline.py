@@ -1,4 +1,4 @@
-"""What every data set of the book shares: from TFDS records to shuffled, augmented batches.
+"""What every data set of label maps shares: from pictures in memory to shuffled, augmented batches.
 
 The order of the steps is the lesson of chapter 1:
 
@@ -8,25 +8,16 @@ Everything that gives the same result each time stands before the cache, everyth
 after it.
 """
 
-import hashlib
-import itertools
-
 import numpy as np
 import tensorflow as tf
-
-NUM_CLASSES = 3
 
 
 class CorruptDataError(OSError):
     """A record of a data set could not be read or decoded."""
 
 
-def decode_image(data, size):
-    """Decodes a picture and resizes it, skipping detail that the result cannot show.
-
-    A JPEG file stores 8 x 8 blocks of frequencies, so it can be decoded at 1/2, 1/4 or 1/8
-    of its size for less work. The smallest such size that still covers `size` is decoded,
-    and the rest is bilinear.
+def decode_image(data, size=None):
+    """Decodes a picture and resizes it bilinearly.
 
     Args:
         data: scalar string tensor, the encoded file.
@@ -35,92 +26,27 @@ def decode_image(data, size):
     Returns:
         uint8 tensor `[H, W, 3]`.
     """
-    if size is None:
-        return tf.io.decode_image(data, channels=3, expand_animations=False)
-
-    def jpeg():
-        shape = tf.image.extract_jpeg_shape(data)
-        ratio = tf.reduce_min(tf.cast(shape[:2], tf.float32) / tf.constant(size, tf.float32))
-        index = tf.cast(tf.floor(tf.math.log(tf.maximum(ratio, 1.0)) / tf.math.log(2.0)), tf.int32)
-        decoders = [
-            lambda r=r: tf.io.decode_jpeg(data, channels=3, ratio=r, dct_method="INTEGER_ACCURATE")
-            for r in (1, 2, 4, 8)
-        ]
-        return tf.switch_case(tf.minimum(index, 3), decoders)
-
-    def other():
-        return tf.io.decode_image(data, channels=3, expand_animations=False)
-
-    image = tf.cond(tf.io.is_jpeg(data), jpeg, other)
+    image = tf.io.decode_image(data, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, 3])
-    image = tf.image.resize(tf.cast(image, tf.float32), size)
-    return tf.cast(tf.round(image), tf.uint8)
+    if size is None:
+        return image
+    return tf.cast(tf.round(tf.image.resize(image, size)), tf.uint8)
 
 
-def decode_mask(data, size, image_data=None):
-    """Decodes a trimap into a label map.
-
-    Nearest neighbor, because the mean of "pet" and "border" is not "background".
-
-    Args:
-        data: scalar string tensor, a PNG file that holds 1, 2 and 3.
-        size: `(H, W)`, or `None` to keep the mask's own size.
-        image_data: the picture's encoded file; when given and a JPEG, its size must be the mask's.
-
-    Returns:
-        uint8 tensor `[H, W]` of class ids 0, 1, 2.
-    """
-    mask = tf.io.decode_png(data, channels=1)
-    checks = [
-        tf.debugging.assert_greater_equal(
-            tf.reduce_min(mask), tf.constant(1, tf.uint8), "The mask holds a label below 1."
-        ),
-        tf.debugging.assert_less_equal(
-            tf.reduce_max(mask),
-            tf.constant(NUM_CLASSES, tf.uint8),
-            "The mask holds a label above 3, expected 1 (pet), 2 (background), 3 (border).",
-        ),
-    ]
-    if image_data is not None:
-
-        def same_size():
-            image_shape = tf.image.extract_jpeg_shape(image_data)[:2]
-            return tf.debugging.assert_equal(
-                image_shape, tf.shape(mask)[:2], "Picture and mask differ in size."
-            )
-
-        checks.append(tf.cond(tf.io.is_jpeg(image_data), same_size, tf.no_op))
-    with tf.control_dependencies([c for c in checks if c is not None]):
-        mask = tf.identity(mask)
-    if size is not None:
-        mask = tf.image.resize(mask, size, method="nearest")
-    return mask[..., 0] - tf.constant(1, tf.uint8)
-
-
-def decode_example(example, size):
-    """Turns one undecoded TFDS record into `(image, label map)`, both uint8."""
-    image = decode_image(example["image"], size)
-    mask = decode_mask(example["segmentation_mask"], size, example["image"])
-    if size is not None:
-        image = tf.ensure_shape(image, [*size, 3])
-        mask = tf.ensure_shape(mask, size)
-    return image, mask
-
-
-def build(records, *, image_size, batch_size, shuffle, augment, seed, advice=""):
+def build(source, *, image_size, batch_size, shuffle, augment, seed):
     """Builds the pipeline of the module's docstring.
 
     The decoded pictures stay in memory, `H * W * 4` bytes each: the 3,680 of the full trainval
     list take 0.24 GB at 128 pixels and 1 GB at 256.
 
     Args:
-        records: `tf.data.Dataset` of undecoded TFDS examples (encoded bytes).
+        source: where the pictures come from: anything with a method `read(size)` that returns them
+            decoded, as NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`.
         image_size: `int` or `(H, W)`.
         batch_size: pictures per batch; the last batch may be smaller.
         shuffle: whether each epoch has an order of its own.
         augment: `None`, or a callable `(images, masks, seed) -> (images, masks)` on a batch.
         seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
-        advice: how to mend the data, the end of the error message for a corrupt record.
 
     Returns:
         `tf.data.Dataset` of `(uint8 [B, H, W, 3], uint8 [B, H, W])`. One iteration is one
@@ -128,12 +54,11 @@ def build(records, *, image_size, batch_size, shuffle, augment, seed, advice="")
         one; `seglib.callbacks.Resume` sets it.
 
     Raises:
-        CorruptDataError: if a record cannot be read or decoded.
+        CorruptDataError: if the source cannot read or decode a picture.
         ValueError: for sizes that make no sense.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
-    images, masks = read(records, as_size(image_size), advice)
+    check_batch_size(batch_size)
+    images, masks = source.read(as_size(image_size))
     count = len(images)
     # Kept outside the graph, which would copy them.
     images, masks = tf.Variable(images, trainable=False), tf.Variable(masks, trainable=False)
@@ -160,8 +85,7 @@ def epochs(batch, count, *, batch_size, shuffle, seed, fresh=True):
     Returns:
         `tf.data.Dataset` with the attribute `epoch`, as in `build`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
+    check_batch_size(batch_size)
     epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
 
     def next_epoch(_):
@@ -217,26 +141,6 @@ def without_tuner(data):
     return data.with_options(options)
 
 
-def read(records, size, advice=""):
-    """Decodes all records to `size` and returns NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`.
-
-    What is not a `tf.data.Dataset` must decode itself, as `seglib.data.pairs.Pairs` does.
-    """
-    if not isinstance(records, tf.data.Dataset):
-        return records.read(size)
-    decoded = records.map(
-        lambda example: decode_example(example, size), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    try:
-        batches = list(decoded.batch(64).as_numpy_iterator())
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise CorruptDataError(f"{_find_corrupt(records, size)} {advice}".strip()) from error
-    if not batches:
-        raise ValueError("The split holds no pictures. Choose a larger split or set.")
-    images, masks = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(masks)
-
-
 def as_size(image_size, name="image_size"):
     """Returns `(H, W)` from an int or a pair; `name` is what an error calls it."""
     size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
@@ -245,82 +149,11 @@ def as_size(image_size, name="image_size"):
     return int(size[0]), int(size[1])
 
 
-def _find_corrupt(records, size):
-    """Goes through the records one by one and describes the first that fails."""
-    iterator, index = iter(records), 0
-    while True:
-        try:
-            example = next(iterator)
-        except StopIteration:
-            return "A record is corrupt."
-        except tf.errors.DataLossError as error:
-            return f"Record {index} cannot be read: {_first_line(error)}."
-        try:
-            decode_example(example, size)
-        except tf.errors.InvalidArgumentError as error:
-            name = example["file_name"].numpy().decode()
-            return f"Record {index} ({name}) cannot be decoded: {_first_line(error)}."
-        index += 1
-
-
-def _first_line(error):
+def first_line(error):
+    """Returns the first line of a TensorFlow error's message, without its period."""
     return str(error.message).strip().splitlines()[0].rstrip(". ")
 
 
-def fingerprint(*splits):
-    """Returns a hash of every byte of the pictures and masks, in their order.
-
-    Args:
-        splits: `tf.data.Dataset`s of undecoded TFDS examples.
-
-    Returns:
-        The first 16 hexadecimal digits of a SHA-256.
-    """
-    digest = hashlib.sha256()
-    for records in splits:
-        for example in records:
-            for key in ("file_name", "image", "segmentation_mask"):
-                data = example[key].numpy()
-                digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:16]
-
-
-def examples(records, *, limit=None, advice=""):
-    """Yields decoded records at their own size as dicts of NumPy values.
-
-    Args:
-        records: `tf.data.Dataset` of undecoded TFDS examples.
-        limit: how many, or `None` for all.
-        advice: as in `build`.
-
-    Yields:
-        dicts with `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]` (ids 0, 1, 2), `label` and
-        `species` (int), `head_bbox` float32 `[4]` (relative ymin, xmin, ymax, xmax; zeros if
-        there is none) and `file_name` (str).
-
-    Raises:
-        CorruptDataError: if a record cannot be read or decoded.
-    """
-    iterator = iter(records.take(-1 if limit is None else limit))
-    for index in itertools.count():
-        try:
-            example = next(iterator)
-        except StopIteration:
-            return
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            message = f"Record {index} cannot be read: {_first_line(error)}. {advice}"
-            raise CorruptDataError(message.strip()) from error
-        name = example["file_name"].numpy().decode()
-        try:
-            image, mask = decode_example(example, None)
-        except tf.errors.InvalidArgumentError as error:
-            message = f"Record {index} ({name}) cannot be decoded: {_first_line(error)}. {advice}"
-            raise CorruptDataError(message.strip()) from error
-        yield {
-            "image": image.numpy(),
-            "mask": mask.numpy(),
-            "label": int(example["label"]),
-            "species": int(example["species"]),
-            "head_bbox": example["head_bbox"].numpy(),
-            "file_name": name,
-        }
+def check_batch_size(batch_size):
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")

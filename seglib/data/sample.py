@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 
 from seglib.data import drawing, pets, pipeline
 from seglib.data.pipeline import without_tuner
@@ -50,41 +51,28 @@ def load(
 ):
     """Loads a split of the drawn pets as batches of pictures and label maps.
 
-    The counterpart of `seglib.data.pets.load`, with the same arguments and elements. The pictures
-    are drawn on first use, which takes seconds, and kept on disk.
+    All is as in `seglib.data.pets.load`, but for what stands here. The pictures are drawn on first
+    use, which takes seconds, and kept on disk.
 
     Args:
-        split: `"train"`, `"validation"`, `"trainval"` (both together) or `"test"`.
-        image_size: `int` or `(H, W)` in pixels; pictures are squeezed to it.
-        batch_size: pictures per batch; the last batch may be smaller.
-        augment: `None` or a callable `(images, masks, seed) -> (images, masks)`.
-        shuffle: `None` shuffles `"train"` and `"trainval"` only.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
         data_dir: what `prepare` returned; by default the standard set, drawn if need be.
-        validation_fraction: share of trainval that is kept for validation.
-
-    Returns:
-        `tf.data.Dataset` of `(image, label map)`: uint8 `[B, H, W, 3]` with values 0 to 255 and
-        uint8 `[B, H, W]` with class ids 0 pet, 1 background, 2 border. One iteration is one epoch.
 
     Raises:
-        ValueError: for an unknown split or a size that makes no sense.
         FileNotFoundError: if `data_dir` holds no drawn pets.
-        seglib.data.pipeline.CorruptDataError: if a record cannot be read or decoded.
 
     Example:
         >>> train = sample.load("train", image_size=128)
         >>> model.fit(train, epochs=10)
     """
     shuffle = split in ("train", "trainval") if shuffle is None else shuffle
+    found = records(split, data_dir=data_dir, validation_fraction=validation_fraction)
     return pipeline.build(
-        records(split, data_dir=data_dir, validation_fraction=validation_fraction),
+        pets.Source(found, ADVICE),
         image_size=image_size,
         batch_size=batch_size,
         shuffle=shuffle,
         augment=augment,
         seed=seed,
-        advice=ADVICE,
     )
 
 
@@ -92,10 +80,7 @@ def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
     """Yields the pictures of a split at full size, with every pet's mask, box and species.
 
     Args:
-        split: as in `load`.
-        data_dir: as in `load`.
-        validation_fraction: as in `load`.
-        limit: how many, or `None` for all.
+        limit: how many, or `None` for all; the others are those of `load`.
 
     Yields:
         the dicts of `seglib.data.pets.examples` with three more keys: `instances` bool
@@ -105,23 +90,21 @@ def examples(split, *, data_dir=None, validation_fraction=0.1, limit=None):
     found = records(
         split, data_dir=data_dir, validation_fraction=validation_fraction, instances=True
     )
-    decoded = pipeline.examples(found, limit=limit, advice=ADVICE)
-    for example, record in zip(decoded, found, strict=False):
+    for record, image, mask in pets.Source(found, ADVICE).decoded(limit=limit):
         instances = record["instances"]
-        example["instances"] = instances["mask"].numpy()[..., 0] > 0
-        example["boxes"] = instances["bbox"].numpy()
-        example["instance_species"] = instances["species"].numpy()
-        yield example
+        yield {
+            **pets.as_example(record, image, mask),
+            "instances": instances["mask"].numpy()[..., 0] > 0,
+            "boxes": instances["bbox"].numpy(),
+            "instance_species": instances["species"].numpy(),
+        }
 
 
 def records(split, *, data_dir=None, validation_fraction=0.1, instances=False):
     """Returns a `tf.data.Dataset` of records with encoded pictures and trimaps.
 
     Args:
-        split: as in `load`.
-        data_dir: as in `load`.
-        validation_fraction: as in `load`.
-        instances: whether to read and decode the instance masks as well.
+        instances: whether to decode the instance masks as well; the others are those of `load`.
     """
     expression = pets.tfds_split(split, validation_fraction)
     import tensorflow_datasets as tfds  # imports slowly, so only when data is read
@@ -168,7 +151,7 @@ def features():
     )
 
 
-def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=None, pets=None):
+def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=None, crowd=None):
     """Draws the set unless it is on disk already.
 
     The set is written to a temporary folder and renamed when complete, so an interrupted or a
@@ -180,8 +163,7 @@ def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=N
         size: `drawing.draw`'s size; a picture has about `size * size` pixels.
         seed: `drawing.draw`'s seed.
         cache_dir: where drawn sets are kept; by default `default_cache_dir()`.
-        pets: `drawing.draw`'s pets: `None` for pictures as in the real set, or `(fewest, most)`
-            for crowds.
+        crowd: `None` for pictures as in the real set, or `(fewest, most)` pets in a picture.
 
     Returns:
         `pathlib.Path` of the TFDS data directory; it holds `oxford_iiit_pet/4.0.0`.
@@ -193,34 +175,28 @@ def prepare(*, train=TRAIN, test=TEST, size=PICTURE_SIZE, seed=SEED, cache_dir=N
         raise ValueError(f"train={train} and test={test}: expected at least 1 picture in each.")
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     key = f"{drawing.VERSION}/{_FORMAT}/{train}/{test}/{size}/{seed}"
-    if pets is not None:
-        key += f"/{pets[0]}-{pets[1]}"
+    if crowd is not None:
+        key += f"/{crowd[0]}-{crowd[1]}"
     final = root / f"drawn_pets-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if (_version_folder(final) / "dataset_info.json").is_file():
         return final
     root.mkdir(parents=True, exist_ok=True)
     _remove_stale(root)
-    what = "pets" if pets is None else "scenes"
+    what = "pets" if crowd is None else "scenes"
     print(f"Drawing {train + test} {what} (once, takes seconds).", flush=True)
     with tempfile.TemporaryDirectory(prefix=".drawing-", dir=root) as scratch:
         fresh = Path(scratch) / final.name
-        _write(_version_folder(fresh), train, test, size, seed, pets)
+        _write(_version_folder(fresh), train, test, size, seed, crowd)
         _publish(fresh, final)
     return final
 
 
 def default_cache_dir():
     """Returns `SEGLIB_CACHE_DIR`, or the folder `seglib` in the user's cache directory."""
-    if os.environ.get("SEGLIB_CACHE_DIR"):
-        return Path(os.environ["SEGLIB_CACHE_DIR"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "seglib"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "seglib"
-    if os.name == "nt":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "seglib" / "Cache"
-    return Path.home() / ".cache" / "seglib"
+    chosen = os.environ.get("SEGLIB_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_cache_path("seglib", appauthor=False)
 
 
 def _version_folder(data_dir):
@@ -248,7 +224,7 @@ def _remove_stale(root):
             continue
 
 
-def _write(folder, train, test, size, seed, pets):
+def _write(folder, train, test, size, seed, crowd):
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -265,7 +241,7 @@ def _write(folder, train, test, size, seed, pets):
         shard = template.replace(split=name).sharded_filepath(shard_index=0, num_shards=1)
         size_in_bytes = 0
         with tf.io.TFRecordWriter(os.fspath(shard)) as writer:
-            for record in _encoded(seed, range(first, first + count), size, pets):
+            for record in _encoded(seed, range(first, first + count), size, crowd):
                 if name == "test":  # as in the real set
                     record["head_bbox"] = np.zeros(4, np.float32)
                 data = schema.serialize_example(_as_tfds(record))
@@ -311,7 +287,7 @@ def _as_tfds(record):
     }
 
 
-def _encoded(seed, numbers, size, pets=None):
+def _encoded(seed, numbers, size, crowd=None):
     """Yields `drawing.encode(drawing.draw(...))` for each number, in order.
 
     Long ranges are drawn by several processes. They run `python -m seglib.data.drawing`, because
@@ -320,14 +296,14 @@ def _encoded(seed, numbers, size, pets=None):
     workers = min(os.cpu_count() or 1, 4)
     if len(numbers) < _PARALLEL_FROM or workers < 2 or not sys.executable:
         for number in numbers:
-            yield drawing.encode(drawing.draw(seed, number, size=size, pets=pets))
+            yield drawing.encode(drawing.draw(seed, number, size=size, pets=crowd))
         return
     command = [sys.executable, "-P", "-m", drawing.__name__, str(seed), str(size)]
     # The caller's path, so that they import this very seglib.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     children = [
         subprocess.Popen(
-            [*command, *map(str, (numbers.start + k, numbers.stop, workers, *(pets or ())))],
+            [*command, *map(str, (numbers.start + k, numbers.stop, workers, *(crowd or ())))],
             stdout=subprocess.PIPE,
             env=environment,
         )

@@ -41,25 +41,21 @@ def load(
     """Loads a split of the scenes as batches of pictures and objects.
 
     Drawn scenes are drawn on first use, which takes seconds, and kept on disk. Pasted ones are
-    composed anew in each epoch of training, from the pets of the split alone.
+    composed anew in each epoch of training, from the pets of the split alone. The arguments that
+    are not described here are those of `seglib.data.pets.load`.
 
     Args:
-        split: `"train"`, `"validation"`, `"trainval"` (both together) or `"test"`.
         source: `"drawn"`, or `"pasted"` for the real pets in each other's pictures.
         image_size: `int` or `(H, W)` in pixels. Drawn scenes are squares of the longer side.
-        batch_size: pictures per batch; the last batch may be smaller.
         max_objects: rows `N` of the targets.
-        augment: `None` or a `seglib.data.augment.Augment`, such as `augment.flip_only()` or
-            `augment.jitter()`; it runs after the cache, on picture and masks; the boxes are
-            computed afterwards, from the masks.
-        shuffle: `None` shuffles `"train"` and `"trainval"` only.
+        augment: `None` or a `seglib.data.augment.Augment`, such as `augment.flip_only()`; the boxes
+            are computed afterwards, from the masks.
         seed: order, pasting and augmentation of epoch *e* are pure functions of `(seed, e)`; of
             `"validation"` and `"test"`, each epoch is the same.
         pets: `(fewest, most)` pets in a scene. A pasted scene may have fewer, where no more fit,
             and only pictures with room for more pets become scenes.
         data_dir: for drawn scenes what `prepare` returned, by default the standard set, drawn if
             need be; for pasted ones TFDS's directory, as in `seglib.data.pets.load`.
-        validation_fraction: share of trainval that is kept for validation.
         min_area: pets of fewer visible pixels than that are left out of the targets.
 
     Returns:
@@ -114,9 +110,8 @@ def examples(
     """Yields the scenes of a split one by one, in a fixed order, for evaluation.
 
     Args:
-        split: as in `load`; so are the others.
         seed: decides what is pasted where; the scenes are those of `load`'s first epoch.
-        limit: how many, or `None` for all.
+        limit: how many, or `None` for all; the others are those of `load`.
 
     Yields:
         dicts with `image` uint8 `[H, W, 3]`, `boxes` float32 `[n, 4]`, `classes` int64 `[n]`,
@@ -173,14 +168,11 @@ def from_coco(
     Pictures keep their proportions; what that leaves free is gray. Regions with `iscrowd: 1` are
     left out, and so are the categories not in use: their pixels are background.
 
+    The arguments that are not described here are those of `seglib.data.coco.load` and of `load`.
+
     Args:
-        annotations: path of the JSON file, or what it holds as a dict.
-        images_folder: folder that the `file_name`s in the JSON start from.
-        image_size: as in `load`; so are the others.
         max_objects: rows `N` of the targets; of more objects in a picture, the largest stay.
-        shuffle: whether each epoch has an order of its own; `False` keeps the file's order.
-        classes: names of the categories to use, in the order of their class ids, which count from
-            0; by default all, in the order of their category ids. `class_names` gives them.
+        classes: as in `coco.load`, but class ids count from 0: there is no background.
         on_error: `"raise"`, or `"skip"` to leave out the pictures that cannot be used;
             `seglib.data.coco.verify` says which those are.
 
@@ -189,10 +181,7 @@ def from_coco(
         annotations do.
 
     Raises:
-        ValueError: if the JSON contradicts itself or its pictures, or cannot be drawn; the message
-            names the file and the id of the annotation. Pictures that are missing or damaged raise
-            `seglib.data.pairs.BadPairError`, which is a `ValueError`, too.
-        FileNotFoundError: if there is no such JSON file.
+        ValueError, FileNotFoundError: as `coco.load` does.
 
     Example:
         >>> train = scenes.from_coco("train.json", "images", image_size=256)
@@ -225,18 +214,13 @@ def prepare(
     """Draws the scenes unless they are on disk already; see `seglib.data.sample.prepare`.
 
     Args:
-        train: scenes in trainval.
-        test: scenes in the test split.
-        size: side of a scene in pixels.
-        pets: `(fewest, most)` pets in a scene.
-        seed: one seed is one set.
-        cache_dir: where drawn sets are kept.
+        pets: `(fewest, most)` pets in a scene; the others are those of `sample.prepare`.
 
     Returns:
         `pathlib.Path`, for `load(data_dir=…)`.
     """
     return sample.prepare(
-        train=train, test=test, size=size, pets=pets, seed=seed, cache_dir=cache_dir
+        train=train, test=test, size=size, crowd=pets, seed=seed, cache_dir=cache_dir
     )
 
 

@@ -19,6 +19,7 @@ import re
 import struct
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -33,7 +34,6 @@ JPEG_QUALITY = 95
 
 # The largest record that is believed; a longer one is a damaged length with a matching checksum.
 _LARGEST = 2**31
-_BUFFER = 2**18  # bytes
 
 
 def write(pictures_and_masks, path, *, shards=1, image_format="jpeg", num_classes=None):
@@ -111,28 +111,18 @@ def load(
 ):
     """Loads TFRecord files of pictures and label maps as batches.
 
-    The counterpart of `seglib.data.pets.load`, with the same elements.
+    The arguments that are not described here are those of `seglib.data.pets.load` and
+    `seglib.data.pairs.Pairs`.
 
     Args:
         path: what was given to `write`; or one file, or a list of files, of `write` or of others
             that use the same field names.
-        image_size: `int` or `(H, W)` in pixels.
-        batch_size: pictures per batch; the last batch may be smaller.
-        augment: `None` or a callable `(images, masks, seed) -> (images, masks)` such as
-            `seglib.data.augment.scale_and_crop()`; it runs after the cache, anew in each epoch.
         shuffle: whether each epoch has an order of its own; `False` reads shard after shard.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
-        keep_aspect: `False` squeezes pictures to `image_size`; `True` keeps their proportions and
-            fills the rest with gray, which the label map ignores.
-        num_classes: `None`, or the number of classes; a larger label but 255 is an error.
-        on_error: `"raise"`, or `"skip"` to leave out the records that cannot be used and collect
-            one message for each in the result's attribute `skipped`. Where the length of a record
-            is damaged, nobody knows where the next one starts, and one message stands for the rest
-            of that file.
 
     Returns:
-        `tf.data.Dataset` of `(image, label map)`: uint8 `[B, H, W, 3]` with values 0 to 255 and
-        uint8 `[B, H, W]`. One iteration is one epoch.
+        `tf.data.Dataset` as from `pets.load`. Its attribute `skipped` has a message per record left
+        out. Where the length of a record is damaged, nobody knows where the next one starts, and
+        one message stands for the rest of that file.
 
     Raises:
         seglib.data.pairs.BadPairError: for the first record that is damaged, cut off, or no pair,
@@ -167,10 +157,6 @@ def examples(path, *, num_classes=None, on_error="raise", limit=None):
 
 def verify(path, *, num_classes=None):
     """Reads and decodes every record and returns what is wrong with them.
-
-    Args:
-        path: as in `load`.
-        num_classes: as in `load`.
 
     Returns:
         `(count, faults)`: the number of good pairs, and a list with one message for each fault.
@@ -279,12 +265,7 @@ def read_records(file):
     function looks at the frames itself.
     """
     position = 0
-    # As tf.data.TFRecordDataset does, which traces a function for each: 40 ms a file.
-    source = tf.raw_ops.TFRecordDataset(
-        filenames=os.fspath(file), compression_type="", buffer_size=_BUFFER
-    )
-    records = tf.data.experimental.from_variant(source, tf.TensorSpec([], tf.string))
-    iterator = iter(without_tuner(records))
+    iterator = iter(without_tuner(tf.data.TFRecordDataset(os.fspath(file))))
     while True:
         try:
             data = next(iterator).numpy()
@@ -318,23 +299,9 @@ def read_frames(stream):
         yield data if good else DamagedError("its data is damaged: the checksum is wrong.")
 
 
-@functools.cache
-def crc_table():
-    """CRC-32C of each byte: polynomial 0x1EDC6F41, its bits mirrored."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
 def masked_crc32c(data):
     """The checksum of TFRecord files: CRC-32C, turned by 15 bits, plus a constant."""
-    table, crc = crc_table(), 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
+    crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

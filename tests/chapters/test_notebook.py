@@ -91,12 +91,12 @@ def test_a_function_that_raises_is_told(capsys):
 
 
 def test_source_is_the_file_s_own_text():
-    shown = notebook.source(pipeline.decode_mask, pipeline.as_size).data
+    shown = notebook.source(pipeline.epochs, pipeline.as_size).data
     head, *lines, tail = shown.splitlines()
     assert (head, tail) == ("````python", "````")
     text = "\n".join(lines)
     assert text.count("# seglib/data/pipeline.py") == 2
-    for function in (pipeline.decode_mask, pipeline.as_size):
+    for function in (pipeline.epochs, pipeline.as_size):
         assert inspect.getsource(function).rstrip() in text
 
 

@@ -251,14 +251,3 @@ def test_cache_directory_can_be_chosen(monkeypatch, tmp_path):
     assert sample.default_cache_dir() == tmp_path / "xdg" / "seglib"
     monkeypatch.setenv("SEGLIB_CACHE_DIR", str(tmp_path / "mine"))
     assert sample.default_cache_dir() == tmp_path / "mine"
-
-
-@pytest.mark.parametrize(
-    "platform, expected",
-    [("darwin", "Library/Caches/seglib"), ("linux", ".cache/seglib")],
-)
-def test_default_cache_directory_by_platform(platform, expected, monkeypatch):
-    for name in ("SEGLIB_CACHE_DIR", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sample.sys, "platform", platform)
-    assert sample.default_cache_dir().as_posix().endswith(expected)

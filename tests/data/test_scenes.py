@@ -12,7 +12,18 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from seglib.data import augment, drawing, objects, pairs, pasting, pets, pipeline, sample, scenes
+from seglib.data import (
+    augment,
+    drawing,
+    objects,
+    pairs,
+    pasting,
+    pets,
+    pipeline,
+    resizing,
+    sample,
+    scenes,
+)
 
 SMALL = {"train": 12, "test": 5, "size": 64, "seed": 3}
 
@@ -279,7 +290,7 @@ def test_masks_follow_the_picture_through_every_transform():
 
 
 def test_jitter_changes_every_picture_and_keeps_the_objects_rules(data_dir):
-    dataset = scenes.load("train", augment=augment.jitter(), **options(data_dir))
+    dataset = scenes.load("train", augment=JITTER, **options(data_dir))
     images, targets = as_numpy(dataset)
     check_targets(images, targets)
     plain, _ = as_numpy(scenes.load("train", shuffle=False, **options(data_dir)))
@@ -314,7 +325,7 @@ def test_boxes_are_tight(mask):
 def test_a_wide_picture_gets_gray_below():
     image = np.full((2, 4, 3), 9, "uint8")
     masks = np.array([[[1, 1, 0, 0], [0, 0, 0, 0]]], bool)
-    image, masks = objects.letterbox(image, masks, (8, 8))
+    image, masks = resizing.letterbox(image, masks, (8, 8))
     assert image[:, 0, 0].tolist() == [9, 9, 9, 9, 127, 127, 127, 127]
     expected = np.zeros((8, 8), bool)
     expected[:2, :4] = True
@@ -325,7 +336,7 @@ def test_a_wide_picture_gets_gray_below():
 def test_resized_masks_stay_disjoint_and_cover_the_same(size):
     owner = np.random.default_rng(1).integers(0, 4, (11, 9))
     masks = np.stack([owner == k for k in range(4)])
-    resized = objects.nearest(masks, size)
+    resized = resizing.nearest(masks, size)
     assert resized.shape == (4, *size)
     assert (resized.sum(axis=0) == 1).all()  # every pixel has exactly one owner, as before
 

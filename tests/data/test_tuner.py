@@ -2,7 +2,7 @@
 
 import pytest
 
-from seglib.data import pets, pipeline, sample, scenes, tfrecord
+from seglib.data import pets, sample, scenes, tfrecord
 from seglib.data.pipeline import without_tuner
 
 tf = pytest.importorskip("tensorflow")
@@ -56,7 +56,7 @@ def read_shards(folder, tmp_path):
 READERS = {
     "drawn pets": lambda folder, _: sample.load("train", data_dir=folder, image_size=32),
     "examples of them": lambda folder, _: sample.examples("train", data_dir=folder),
-    "their bytes": lambda folder, _: pipeline.fingerprint(sample.records("test", data_dir=folder)),
+    "their bytes": lambda folder, _: pets.fingerprint(sample.records("test", data_dir=folder)),
     "real pets": lambda folder, _: pets.load("train", data_dir=folder, image_size=32),
     "examples of real pets": lambda folder, _: pets.examples("train", data_dir=folder),
     "scenes": lambda folder, _: scenes.load("train", data_dir=folder, image_size=32),
