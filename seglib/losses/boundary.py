@@ -9,17 +9,14 @@ measured past them (`seglib.core.distance.signed_distance`).
 import keras
 from keras import ops
 
-from seglib.core.checks import expand_weight
 from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import signed_distance, unpack
 from seglib.core.kernels import fused
 from seglib.losses.base import (
     RegionLoss,
     SegmentationLoss,
-    class_sums,
     of_own_class,
     pixel_sums,
-    split_sample_weight,
     weighted_mean,
 )
 from seglib.losses.distribution import sparse_cross_entropy
@@ -39,15 +36,10 @@ class DistanceLoss(RegionLoss):
     """
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        pixel_weight, picture_weight = split_sample_weight(sample_weight)
-        labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
-        truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
-        if picture_weight is not None:
-            expand_weight(picture_weight, labels)  # raises if it does not fit
+        labels, logits, weights, truth, shares = self.regions(y_true, y_pred, sample_weight)
         costs = self.costs(y_true, labels, logits)  # (B, H, W, C)
         area = ops.sum(truth, axis=-1, keepdims=True)  # (B, 1)
-        losses = ops.divide_no_nan(pixel_sums(weights, costs), area)
-        return ops.sum(self.shares(truth, picture_weight) * losses)
+        return ops.sum(shares * ops.divide_no_nan(pixel_sums(weights, costs), area))
 
     def costs(self, y_true, labels, logits):
         """Returns the cost of each pixel and class, `[B, H, W, C]`, from `prepare`'s results."""
