@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from seglib.core.constants import IGNORE_LABEL
-from seglib.core.distance import signed_distance, unpack
+from seglib.core.distance import edges, signed_distance, unpack
 from seglib.core.kernels import fused
 from seglib.losses.base import (
     RegionLoss,
@@ -223,7 +223,7 @@ class ShapeAware(SegmentationLoss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
         apart = -of_own_class(true_distances(y_true, logits, self.ignore_label), labels) - 1.0
-        contour = on_contour(predicted_labels(y_true, logits, self.ignore_label))
+        contour = edges(predicted_labels(y_true, logits, self.ignore_label))
         factor = ops.where(contour, 1.0 + ops.maximum(apart, 0.0), 1.0)
         return weighted_mean(factor * sparse_cross_entropy(labels, logits), weights)
 
@@ -258,20 +258,3 @@ def weighted_errors(weight, labels, logits, num_classes):
 def largest(logits, valid):
     """Returns the index of the largest logit, and -1 where a pixel is not valid."""
     return ops.where(valid, ops.cast(ops.argmax(logits, axis=-1), "int32"), -1)
-
-
-@fused
-def on_contour(labels):
-    """Says which pixels have a neighbor of another class, bool `[B, H, W]`; -1 is no class."""
-    rows = differ(labels[:, :-1], labels[:, 1:])  # (B, H-1, W)
-    columns = differ(labels[:, :, :-1], labels[:, :, 1:])  # (B, H, W-1)
-    return (
-        ops.pad(rows, ((0, 0), (0, 1), (0, 0)))
-        | ops.pad(rows, ((0, 0), (1, 0), (0, 0)))
-        | ops.pad(columns, ((0, 0), (0, 0), (0, 1)))
-        | ops.pad(columns, ((0, 0), (0, 0), (1, 0)))
-    )
-
-
-def differ(first, second):
-    return ops.not_equal(first, second) & (first >= 0) & (second >= 0)

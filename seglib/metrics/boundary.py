@@ -13,7 +13,7 @@ from keras import ops
 
 from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
 from seglib.core.constants import IGNORE_LABEL
-from seglib.core.distance import nearest, unpack
+from seglib.core.distance import edges, nearest, unpack
 from seglib.metrics.confusion import LIMB_BITS, nan_mean, predicted_labels
 
 # Scores are summed as whole numbers, so that neither order nor number of the pictures matters:
@@ -410,19 +410,6 @@ def class_edges(truth, prediction, num_classes):
     return tuple(
         regions(labels, num_classes) & edges(labels)[..., None] for labels in (truth, prediction)
     )
-
-
-def edges(labels):
-    """Returns which pixels have a 4-neighbor of another class, bool `[B, H, W]`."""
-
-    def differ(a, b):
-        return ops.not_equal(a, b) & (a >= 0) & (b >= 0)
-
-    down = differ(labels[:, :-1], labels[:, 1:])
-    right = differ(labels[:, :, :-1], labels[:, :, 1:])
-    down_or_up = ops.pad(down, ((0, 0), (0, 1), (0, 0))) | ops.pad(down, ((0, 0), (1, 0), (0, 0)))
-    sideways = ops.pad(right, ((0, 0), (0, 0), (0, 1))) | ops.pad(right, ((0, 0), (0, 0), (1, 0)))
-    return down_or_up | sideways
 
 
 def band(labels, num_classes, width):

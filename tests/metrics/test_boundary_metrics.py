@@ -10,10 +10,10 @@ from scipy.spatial import distance as scipy_distance
 from skimage import metrics as skimage_metrics
 from skimage import segmentation
 
-from seglib.core.distance import pack_distances
+from seglib.core.distance import edges, pack_distances
 from seglib.losses import CrossEntropy
 from seglib.metrics import AverageSurfaceDistance, BoundaryF1, BoundaryIoU, HausdorffDistance
-from seglib.metrics.boundary import edges, quantile
+from seglib.metrics.boundary import quantile
 
 to_numpy = keras.ops.convert_to_numpy
 ALL = [
