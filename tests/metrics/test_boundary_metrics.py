@@ -400,5 +400,7 @@ def test_arguments_that_make_no_sense(make, message):
 def test_shapes_that_do_not_belong_together():
     with pytest.raises(ValueError, match="expected 3 classes"):
         BoundaryF1(3).update_state(SQUARE, one_hot(SQUARE, 4))
+    with pytest.raises(ValueError, match="1 channels, expected 3 classes"):
+        BoundaryIoU(3).update_state(SQUARE, np.zeros((*SQUARE.shape, 1)))
     with pytest.raises(ValueError, match="differ in height"):
         BoundaryIoU(2).update_state(SQUARE[:, 1:], one_hot(SQUARE, 2))
