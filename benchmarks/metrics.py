@@ -20,7 +20,7 @@ from seglib.metrics import (
     MeanIoU,
     confusion_matrix,
 )
-from seglib.metrics.confusion import predicted_labels
+from seglib.metrics.base import predicted_labels
 
 MASKS, BATCH, SIZE, CLASSES = 64, 16, 512, 21
 ROUNDS = 5

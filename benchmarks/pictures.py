@@ -20,9 +20,8 @@ from benchmarks.training import describe_data
 from measured import machine, store
 from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pets
-from seglib.metrics import confusion_matrix, error_kinds
+from seglib.metrics import MeanIoU, error_kinds
 from seglib.metrics.comparison import differences
-from seglib.metrics.confusion import iou_per_class
 from seglib.metrics.reports import PictureCounter, weighted_scores
 
 SEED = 0  # of the pairs: the one that every model has
@@ -172,14 +171,14 @@ def pairs(counted):
 
 def displaced(size, pixels):
     """Returns what the true label maps score against themselves displaced by so many pixels."""
-    matrix = 0
+    metric = MeanIoU(len(pets.CLASSES), from_logits=False)
     for _, masks in pets.load("test", image_size=size):
         truth = masks.numpy()
         for axis in (1, 2):
             kept = truth.shape[axis] - pixels
             shifted, still = (np.take(truth, np.arange(kept) + n, axis) for n in (pixels, 0))
-            matrix = matrix + confusion_matrix(still, shifted, len(pets.CLASSES)).numpy()
-    iou = iou_per_class(matrix)
+            metric.update_state(still, shifted)
+    iou = metric.per_class()
     return {
         "image_size": size,
         "pixels": pixels,

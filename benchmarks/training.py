@@ -32,7 +32,6 @@ from seglib.callbacks import Resume
 from seglib.data import augment, pets
 from seglib.losses import CrossEntropy, LovaszSoftmax
 from seglib.metrics import MeanIoU
-from seglib.metrics.confusion import iou_per_class
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -426,7 +425,7 @@ def score(model, image_size, more=()):
         turned = model.predict_on_batch(images[:, :, ::-1])[:, :, ::-1]
         mirrored.update_state(masks, (logits + turned) / 2)
     counts = metric.counts()
-    iou = iou_per_class(metric.matrix())
+    iou = metric.per_class()
     return {
         "pixel_accuracy": round(float(counts.trace() / counts.sum()), 5),
         "iou": {c: round(float(v), 5) for c, v in zip(pets.CLASSES, iou, strict=True)},
@@ -449,7 +448,7 @@ def score_sharpened(experiment, model, recipe, size):
             logits = sharper.predict_on_batch(images)
             for metric in metrics:
                 metric.update_state(masks, logits)
-        iou = iou_per_class(metrics[0].matrix())
+        iou = metrics[0].per_class()
         found[name] = {
             "iou": {c: round(float(v), 5) for c, v in zip(pets.CLASSES, iou, strict=True)},
             **{metric.name: round(float(metric.result()), 5) for metric in metrics},

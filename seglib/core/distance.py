@@ -148,6 +148,26 @@ def unpack(y_true, num_channels):
 
 
 @fused
+def edges(labels):
+    """Returns which pixels have a 4-neighbor of another class, bool `[B, H, W]`; -1 is no class.
+
+    The frame of the picture is no edge, and neither is a pixel of -1.
+    """
+
+    def differ(first, second):
+        return ops.not_equal(first, second) & (first >= 0) & (second >= 0)
+
+    down = differ(labels[:, :-1], labels[:, 1:])  # (B, H-1, W)
+    right = differ(labels[:, :, :-1], labels[:, :, 1:])  # (B, H, W-1)
+    return (
+        ops.pad(down, ((0, 0), (0, 1), (0, 0)))
+        | ops.pad(down, ((0, 0), (1, 0), (0, 0)))
+        | ops.pad(right, ((0, 0), (0, 0), (0, 1)))
+        | ops.pad(right, ((0, 0), (0, 0), (1, 0)))
+    )
+
+
+@fused
 def signed_in_pictures(labels, num_classes):
     """Returns the signed distances for labels `[N, H, W]`, with -1 for pixels of no class."""
     own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))

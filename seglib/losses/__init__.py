@@ -1,7 +1,8 @@
 """Losses on a label map `[B, H, W]` and logits `[B, H, W, C]`."""
 
+from seglib.losses.base import SegmentationLoss, WeightedSum
 from seglib.losses.boundary import Boundary, Hausdorff, ShapeAware
-from seglib.losses.compound import Combo, ExpLog, WeightedSum
+from seglib.losses.compound import Combo, ExpLog
 from seglib.losses.distribution import (
     BalancedCrossEntropy,
     CrossEntropy,
@@ -36,6 +37,7 @@ __all__ = [
     "LogCoshDice",
     "LovaszHinge",
     "LovaszSoftmax",
+    "SegmentationLoss",
     "SensitivitySpecificity",
     "ShapeAware",
     "TopK",

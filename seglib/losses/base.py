@@ -1,4 +1,6 @@
-"""What all segmentation losses share."""
+"""What all segmentation losses share, and their weighted sum."""
+
+import math
 
 import keras
 from keras import ops
@@ -78,15 +80,11 @@ class SegmentationLoss(keras.losses.Loss):
             )
 
     def __add__(self, other):
-        from seglib.losses.compound import WeightedSum
-
         if not isinstance(other, SegmentationLoss):
             return NotImplemented
         return WeightedSum([self, other])
 
     def __mul__(self, factor):
-        from seglib.losses.compound import WeightedSum
-
         if not hasattr(factor, "__float__"):
             return NotImplemented
         return WeightedSum([self], [factor])
@@ -99,6 +97,79 @@ class SegmentationLoss(keras.losses.Loss):
             "class_weights": self.class_weights,
             "ignore_label": self.ignore_label,
         }
+
+
+@keras.saving.register_keras_serializable("seglib")
+class WeightedSum(SegmentationLoss):
+    r"""A sum of losses, each times its weight; what `a * loss_1 + b * loss_2` makes.
+
+    $$L = \sum_k a_k L_k$$
+
+    Every term keeps its own class weights and ignore label. A sum inside a sum is taken apart, so
+    that `terms` and `term_weights` list plain losses.
+
+    Args:
+        terms: the losses.
+        term_weights: one number of at least 0 for each loss, or `None` for 1 each.
+        name: name of the loss.
+
+    Shape:
+        As the terms.
+
+    Raises:
+        ValueError: if there is no term, or the weights are not one a term.
+
+    When to use: a pixel loss that teaches from the first step plus a region or boundary loss that
+    is nearer to the score. What breaks: the terms' scales differ by much (a boundary loss is in
+    pixels), so look at each term's value before choosing its weight.
+
+    Example:
+        >>> loss = CrossEntropy() + 0.5 * Dice()
+    """
+
+    def __init__(self, terms, term_weights=None, *, name="weighted_sum"):
+        terms = list(terms)
+        term_weights = [1.0] * len(terms) if term_weights is None else list(term_weights)
+        if not terms or len(terms) != len(term_weights):
+            raise ValueError(
+                f"There are {len(term_weights)} weights for {len(terms)} losses, expected at least "
+                "one loss and as many weights."
+            )
+        for term, weight in zip(terms, term_weights, strict=True):
+            if not isinstance(term, SegmentationLoss):
+                raise ValueError(f"A term is {term!r}, expected a loss of seglib.losses.")
+            if not 0 <= float(weight) < math.inf:
+                raise ValueError(f"A weight is {weight}, expected a number of at least 0.")
+        super().__init__(name=name)
+        self.terms, self.term_weights = flatten(terms, term_weights)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return sum(
+            weight * term(y_true, y_pred, sample_weight)
+            for term, weight in zip(self.terms, self.term_weights, strict=True)
+        )
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "terms": [keras.saving.serialize_keras_object(term) for term in self.terms],
+            "term_weights": self.term_weights,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        terms = [keras.saving.deserialize_keras_object(term) for term in config["terms"]]
+        return cls(**config | {"terms": terms})
+
+
+def flatten(terms, term_weights):
+    """Returns terms and weights with the sums among the terms taken apart."""
+    flat_terms, flat_weights = [], []
+    for term, weight in zip(terms, term_weights, strict=True):
+        inner = isinstance(term, WeightedSum)
+        flat_terms += term.terms if inner else [term]
+        flat_weights += [float(weight) * w for w in (term.term_weights if inner else [1.0])]
+    return flat_terms, flat_weights
 
 
 class PixelLoss(SegmentationLoss):
@@ -144,6 +215,8 @@ class RegionLoss(SegmentationLoss):
         weights the pixels inside each picture's sums.
     """
 
+    per_image = True  # a subclass may take the batch as one picture
+
     def __init__(
         self, class_weights=None, *, classes="present", ignore_label=IGNORE_LABEL, name=None
     ):
@@ -153,13 +226,24 @@ class RegionLoss(SegmentationLoss):
         self.classes = classes
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        pixel_weight, picture_weight = split_sample_weight(sample_weight)
+        labels, logits, weights, truth, shares = self.regions(y_true, y_pred, sample_weight)
+        return ops.sum(shares * self.class_losses(labels, logits, weights, truth))
+
+    def regions(self, y_true, y_pred, sample_weight=None):
+        """Returns what `prepare` does, without class weights, and what each region counts.
+
+        Returns:
+            labels, logits and weights as `prepare`; the sum of the weights over the pixels of each
+            class, `[B, C]`; and the `shares`. The last two are `[1, C]` without `per_image`.
+        """
+        pixel_weight, picture_weight = split_sample_weight(sample_weight, self.per_image)
         labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
-        truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
         if picture_weight is not None:
             expand_weight(picture_weight, labels)  # raises if it does not fit
-        losses = self.class_losses(labels, logits, weights, truth)  # (B, C)
-        return ops.sum(self.shares(truth, picture_weight) * losses)
+        truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
+        if not self.per_image:
+            truth = ops.sum(truth, axis=0, keepdims=True)  # (1, C)
+        return labels, logits, weights, truth, self.shares(truth, picture_weight)
 
     def shares(self, truth, picture_weight=None):
         """Returns how much the loss of each picture and class counts, `[B, C]`.
@@ -229,15 +313,16 @@ def num_classes_of(logits):
     return max(channels, 2)
 
 
-def split_sample_weight(sample_weight):
+def split_sample_weight(sample_weight, per_image=True):
     """Tells weights of pixels from weights of pictures.
 
     Returns:
         `(pixel_weight, None)` for weights `[B, H, W]`, and `(None, picture_weight)` for weights
-        `[B]`, also if axes of size 1 follow.
+        `[B]`, also if axes of size 1 follow. Without `per_image` there is no mean over pictures, so
+        all weights are those of pixels.
     """
-    if sample_weight is None:
-        return None, None
+    if sample_weight is None or not per_image:
+        return sample_weight, None
     weight = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
     if len(weight.shape) in (1, 2, 3) and all(size == 1 for size in weight.shape[1:]):
         return None, ops.reshape(weight, [-1])

@@ -9,17 +9,14 @@ measured past them (`seglib.core.distance.signed_distance`).
 import keras
 from keras import ops
 
-from seglib.core.checks import expand_weight
 from seglib.core.constants import IGNORE_LABEL
-from seglib.core.distance import signed_distance, unpack
+from seglib.core.distance import edges, signed_distance, unpack
 from seglib.core.kernels import fused
 from seglib.losses.base import (
     RegionLoss,
     SegmentationLoss,
-    class_sums,
     of_own_class,
     pixel_sums,
-    split_sample_weight,
     weighted_mean,
 )
 from seglib.losses.distribution import sparse_cross_entropy
@@ -39,15 +36,10 @@ class DistanceLoss(RegionLoss):
     """
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        pixel_weight, picture_weight = split_sample_weight(sample_weight)
-        labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
-        truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
-        if picture_weight is not None:
-            expand_weight(picture_weight, labels)  # raises if it does not fit
+        labels, logits, weights, truth, shares = self.regions(y_true, y_pred, sample_weight)
         costs = self.costs(y_true, labels, logits)  # (B, H, W, C)
         area = ops.sum(truth, axis=-1, keepdims=True)  # (B, 1)
-        losses = ops.divide_no_nan(pixel_sums(weights, costs), area)
-        return ops.sum(self.shares(truth, picture_weight) * losses)
+        return ops.sum(shares * ops.divide_no_nan(pixel_sums(weights, costs), area))
 
     def costs(self, y_true, labels, logits):
         """Returns the cost of each pixel and class, `[B, H, W, C]`, from `prepare`'s results."""
@@ -231,7 +223,7 @@ class ShapeAware(SegmentationLoss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
         apart = -of_own_class(true_distances(y_true, logits, self.ignore_label), labels) - 1.0
-        contour = on_contour(predicted_labels(y_true, logits, self.ignore_label))
+        contour = edges(predicted_labels(y_true, logits, self.ignore_label))
         factor = ops.where(contour, 1.0 + ops.maximum(apart, 0.0), 1.0)
         return weighted_mean(factor * sparse_cross_entropy(labels, logits), weights)
 
@@ -266,20 +258,3 @@ def weighted_errors(weight, labels, logits, num_classes):
 def largest(logits, valid):
     """Returns the index of the largest logit, and -1 where a pixel is not valid."""
     return ops.where(valid, ops.cast(ops.argmax(logits, axis=-1), "int32"), -1)
-
-
-@fused
-def on_contour(labels):
-    """Says which pixels have a neighbor of another class, bool `[B, H, W]`; -1 is no class."""
-    rows = differ(labels[:, :-1], labels[:, 1:])  # (B, H-1, W)
-    columns = differ(labels[:, :, :-1], labels[:, :, 1:])  # (B, H, W-1)
-    return (
-        ops.pad(rows, ((0, 0), (0, 1), (0, 0)))
-        | ops.pad(rows, ((0, 0), (1, 0), (0, 0)))
-        | ops.pad(columns, ((0, 0), (0, 0), (0, 1)))
-        | ops.pad(columns, ((0, 0), (0, 0), (1, 0)))
-    )
-
-
-def differ(first, second):
-    return ops.not_equal(first, second) & (first >= 0) & (second >= 0)

@@ -18,12 +18,10 @@ weight 2 is two equal pixels.
 import keras
 from keras import ops
 
-from seglib.core.checks import expand_weight
 from seglib.core.constants import IGNORE_LABEL
 from seglib.core.kernels import count_each, fused
 from seglib.losses.base import (
     RegionLoss,
-    class_sums,
     split_sample_weight,
 )
 
@@ -54,18 +52,9 @@ class LovaszLoss(RegionLoss):
         self.per_image = bool(per_image)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        pixel_weight, picture_weight = split_sample_weight(sample_weight)
-        if picture_weight is not None and not self.per_image:
-            # There is no mean over pictures that it could weight.
-            pixel_weight, picture_weight = sample_weight, None
-        labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
-        if picture_weight is not None:
-            expand_weight(picture_weight, labels)  # raises if it does not fit
-        truth = class_sums(weights, labels, logits.shape[-1])  # (B, C)
-        if not self.per_image:
-            truth = ops.sum(truth, axis=0, keepdims=True)  # (1, C)
-        shares = self.shares(truth, picture_weight)
-        return self.weighted_losses(labels, logits, weights, shares, pixel_weight is not None)
+        labels, logits, weights, _, shares = self.regions(y_true, y_pred, sample_weight)
+        weighted = split_sample_weight(sample_weight, self.per_image)[0] is not None
+        return self.weighted_losses(labels, logits, weights, shares, weighted)
 
     def weighted_losses(self, labels, logits, weights, shares, weighted):
         """Returns the loss, a scalar: the sum of each picture's and class's loss times its share.

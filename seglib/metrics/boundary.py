@@ -11,10 +11,8 @@ import math
 import keras
 from keras import ops
 
-from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
-from seglib.core.constants import IGNORE_LABEL
-from seglib.core.distance import nearest, unpack
-from seglib.metrics.confusion import LIMB_BITS, nan_mean, predicted_labels
+from seglib.core.distance import edges, nearest
+from seglib.metrics.base import CountMetric, LabelMetric, check_class_id
 
 # Scores are summed as whole numbers, so that neither order nor number of the pictures matters:
 # shares in units of 2**-24, distances (up to 8192 px) in units of 2**-16.
@@ -25,71 +23,24 @@ HALF_BITS = 15
 SQUARE_BITS = 24
 
 
-class LabelMetric(keras.metrics.Metric):
-    """A metric of two label maps; logits become one by their arg-max.
-
-    Args:
-        num_classes: number of classes `C`.
-        ignore_label: label of pixels that count nowhere. Other labels that are no class do not
-            count either; check them with `seglib.core.checks.check_labels`.
-        from_logits: whether predictions are logits `[B, H, W, C]` (for two classes also
-            `[B, H, W, 1]`, the logit of class 1) or label maps `[B, H, W]`.
-        name: name of the metric.
-
-    Raises:
-        ValueError: if shapes do not belong together.
-    """
-
-    def __init__(self, num_classes, *, ignore_label=IGNORE_LABEL, from_logits=True, name=None):
-        super().__init__(name=name, dtype="float32")
-        check_num_classes(num_classes)
-        self.num_classes = num_classes
-        self.ignore_label = ignore_label
-        self.from_logits = from_logits
-
-    def label_maps(self, y_true, y_pred, sample_weight=None):
-        """Returns truth and prediction, int32 `[B, H, W]`, both -1 where a pixel does not count."""
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        y_true, _ = unpack(y_true, self.num_classes)
-        if self.from_logits:
-            y_pred = two_channels(y_pred)
-        check_shapes(y_true, y_pred, self.num_classes, from_logits=self.from_logits)
-        if self.from_logits:
-            y_pred = predicted_labels(y_pred)  # (B, H, W)
-        truth, prediction = ops.cast(y_true, "int32"), ops.cast(y_pred, "int32")
-        valid = (truth >= 0) & (truth < self.num_classes)
-        valid = valid & (prediction >= 0) & (prediction < self.num_classes)
-        if self.ignore_label is not None:
-            valid = valid & ops.not_equal(truth, self.ignore_label)
-        if sample_weight is not None:
-            valid = valid & ops.not_equal(expand_weight(sample_weight, truth), 0)
-        return ops.where(valid, truth, -1), ops.where(valid, prediction, -1)
-
-    def get_config(self):
-        return {
-            "name": self.name,
-            "num_classes": self.num_classes,
-            "ignore_label": self.ignore_label,
-            "from_logits": self.from_logits,
-        }
-
-
 class PictureMetric(LabelMetric):
     """A metric with one score for each picture and class, and the mean of these.
 
-    `average="picture"` takes the mean over the classes of each picture, then over the pictures;
-    `average="class"` the mean over the pictures of each class (`per_class()`), then over the
-    classes.
+    A subclass gives `scores`.
 
-    Subclasses implement `scores`.
+    Args:
+        num_classes: number of classes `C`.
+        average: `"picture"` for the mean over the classes of each picture, then over the pictures;
+            `"class"` for the mean over the pictures of each class, then over the classes.
+        **kwargs: `ignore_label`, `from_logits` and `name`, as in `LabelMetric`.
     """
 
     bits = SHARE_BITS
 
-    def __init__(self, num_classes, *, average="picture", name=None, **kwargs):
+    def __init__(self, num_classes, *, average="picture", **kwargs):
         if average not in ("picture", "class"):
             raise ValueError(f"average is {average!r}, expected 'picture' or 'class'.")
-        super().__init__(num_classes, name=name, **kwargs)
+        super().__init__(num_classes, **kwargs)
         self.average = average
         # One entry a class; the last one is for the means of the pictures.
         entries = (num_classes + 1,)
@@ -111,7 +62,7 @@ class PictureMetric(LabelMetric):
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        score, found, lost = self.scores(*self.label_maps(y_true, y_pred, sample_weight))
+        score, found, lost = self.scores(*self.holed_maps(y_true, y_pred, sample_weight))
         score, found = with_picture_mean(score, found)  # (B, C + 1)
         units = ops.cast(ops.round(ops.where(found, score, 0.0) * 2.0**self.bits), "int32")
         low = self.low + ops.sum(ops.bitwise_and(units, 2**HALF_BITS - 1), axis=0)
@@ -127,13 +78,11 @@ class PictureMetric(LabelMetric):
         total = high * 2.0 ** (HALF_BITS - self.bits) + low * 2.0**-self.bits
         return total / ops.cast(self.seen, "float32")
 
-    def per_class(self):
-        """Returns the mean score of each class, float32 `[C]`; NaN for one without a score."""
+    def class_scores(self):
         return self.means()[:-1]
 
     def result(self):
-        means = self.means()
-        return means[-1] if self.average == "picture" else nan_mean(means[:-1])
+        return self.means()[-1] if self.average == "picture" else super().result()
 
     def missed(self):
         """Returns in how many pictures each class has a boundary in one of the two maps alone.
@@ -165,11 +114,8 @@ class BoundaryF1(PictureMetric):
         num_classes: number of classes `C`.
         tolerance: Euclidean distance in pixels, 0 or at least 1; between 0 and 1 it is a share of
             the picture's diagonal.
-        average: `"picture"` for the mean over each picture's classes, then over the pictures;
-            `"class"` for the mean over each class's pictures, then over the classes.
-        ignore_label: label of pixels that count nowhere; no class ends at them.
-        from_logits: whether predictions are logits or label maps.
-        name: name of the metric.
+        **kwargs: `average`, as in `PictureMetric`; `ignore_label`, `from_logits` and `name`, as in
+            `LabelMetric`.
 
     Shape:
         `[B, H, W]` (or packed with distances) and `[B, H, W, C]` (or `[B, H, W]`) to a scalar from
@@ -188,9 +134,11 @@ class BoundaryF1(PictureMetric):
         is another number of pixels at another resolution.
     """
 
-    def __init__(self, num_classes, *, tolerance=0.0075, name="boundary_f1", **kwargs):
+    default_name = "boundary_f1"
+
+    def __init__(self, num_classes, *, tolerance=0.0075, **kwargs):
         check_extent(tolerance, "tolerance")
-        super().__init__(num_classes, name=name, **kwargs)
+        super().__init__(num_classes, **kwargs)
         self.tolerance = tolerance
 
     def scores(self, truth, prediction):
@@ -239,10 +187,7 @@ class HausdorffDistance(DistanceMetric):
     Args:
         num_classes: number of classes `C`.
         percentile: above 0, up to 100.
-        average: as in `BoundaryF1`.
-        ignore_label: label of pixels that count nowhere; no class ends at them.
-        from_logits: whether predictions are logits or label maps.
-        name: name of the metric.
+        **kwargs: as in `BoundaryF1`.
 
     Shape:
         As `BoundaryF1`, to a scalar in pixels; NaN before the first distance.
@@ -256,10 +201,12 @@ class HausdorffDistance(DistanceMetric):
         their size matters, multiply by it.
     """
 
-    def __init__(self, num_classes, *, percentile=95, name="hausdorff", **kwargs):
+    default_name = "hausdorff"
+
+    def __init__(self, num_classes, *, percentile=95, **kwargs):
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile is {percentile}, expected more than 0 and at most 100.")
-        super().__init__(num_classes, name=name, **kwargs)
+        super().__init__(num_classes, **kwargs)
         self.percentile = percentile
 
     def distance(self, true, predicted, to_predicted, to_true):
@@ -283,10 +230,7 @@ class AverageSurfaceDistance(DistanceMetric):
 
     Args:
         num_classes: number of classes `C`.
-        average: as in `BoundaryF1`.
-        ignore_label: label of pixels that count nowhere; no class ends at them.
-        from_logits: whether predictions are logits or label maps.
-        name: name of the metric.
+        **kwargs: as in `BoundaryF1`.
 
     Shape:
         As `HausdorffDistance`.
@@ -296,8 +240,7 @@ class AverageSurfaceDistance(DistanceMetric):
         Datasets, IEEE Transactions on Medical Imaging 2009 (average symmetric surface distance).
     """
 
-    def __init__(self, num_classes, *, name="average_surface_distance", **kwargs):
-        super().__init__(num_classes, name=name, **kwargs)
+    default_name = "average_surface_distance"
 
     def distance(self, true, predicted, to_predicted, to_true):
         total = ops.sum(ops.where(true, to_predicted, 0.0), axis=(1, 2))
@@ -307,7 +250,7 @@ class AverageSurfaceDistance(DistanceMetric):
 
 
 @keras.saving.register_keras_serializable("seglib")
-class BoundaryIoU(LabelMetric):
+class BoundaryIoU(CountMetric):
     """Boundary IoU: the IoU of those pixels of each class that lie near the edge of its region.
 
     Of the region of a class only the pixels within `width` of its outside are kept, in truth and
@@ -323,9 +266,7 @@ class BoundaryIoU(LabelMetric):
         num_classes: number of classes `C`.
         width: of the band, in pixels if at least 1, otherwise a share of the picture's diagonal.
         class_id: one class, or `None` for the mean.
-        ignore_label: label of pixels that count nowhere.
-        from_logits: whether predictions are logits or label maps.
-        name: name of the metric.
+        **kwargs: `ignore_label`, `from_logits` and `name`, as in `LabelMetric`.
 
     Shape:
         As `BoundaryF1`; NaN before the first pixel.
@@ -341,19 +282,17 @@ class BoundaryIoU(LabelMetric):
         twice the width is all band, and Boundary IoU is then the plain IoU.
     """
 
-    def __init__(self, num_classes, *, width=0.02, class_id=None, name="boundary_iou", **kwargs):
+    default_name = "boundary_iou"
+
+    def __init__(self, num_classes, *, width=0.02, class_id=None, **kwargs):
         check_extent(width, "width")
         if width == 0:
             raise ValueError("width is 0, expected a number of pixels or a share of the diagonal.")
-        if class_id is not None and not 0 <= class_id < num_classes:
-            raise ValueError(f"class_id is {class_id}, expected 0 to {num_classes - 1}, or None.")
-        super().__init__(num_classes, name=name, **kwargs)
+        check_class_id(class_id, num_classes)
+        # Row 0 counts the intersections, row 1 the unions.
+        super().__init__(num_classes, (2, num_classes), **kwargs)
         self.width = width
         self.class_id = class_id
-        # As in the confusion matrix: high * 2**30 + low; row 0 intersections, row 1 unions.
-        shape = (2, num_classes)
-        self.low = self.add_weight(shape, initializer="zeros", dtype="int32", name="low")
-        self.high = self.add_weight(shape, initializer="zeros", dtype="int32", name="high")
 
     def overlaps(self, truth, prediction):
         """Returns the sizes of intersection and union of the bands, int32 `[B, 2, C]`."""
@@ -363,20 +302,12 @@ class BoundaryIoU(LabelMetric):
         return ops.stack([both, count(true | predicted, axis=(1, 2))], axis=1)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        overlaps = self.overlaps(*self.label_maps(y_true, y_pred, sample_weight))
-        low = self.low + ops.sum(overlaps, axis=0)
-        self.high.assign(self.high + ops.right_shift(low, LIMB_BITS))
-        self.low.assign(ops.bitwise_and(low, 2**LIMB_BITS - 1))
+        overlaps = self.overlaps(*self.holed_maps(y_true, y_pred, sample_weight))
+        self.add(ops.sum(overlaps, axis=0))
 
-    def per_class(self):
-        """Returns the Boundary IoU of each class, float32 `[C]`; NaN for one that never occurs."""
-        high, low = ops.cast(self.high, "float32"), ops.cast(self.low, "float32")
-        intersection, union = ops.unstack(high * 2.0**LIMB_BITS + low, 2, axis=0)
+    def class_scores(self):
+        intersection, union = ops.unstack(self.matrix(), 2, axis=0)
         return intersection / union
-
-    def result(self):
-        scores = self.per_class()
-        return nan_mean(scores) if self.class_id is None else scores[self.class_id]
 
     def get_config(self):
         return super().get_config() | {"width": self.width, "class_id": self.class_id}
@@ -410,19 +341,6 @@ def class_edges(truth, prediction, num_classes):
     return tuple(
         regions(labels, num_classes) & edges(labels)[..., None] for labels in (truth, prediction)
     )
-
-
-def edges(labels):
-    """Returns which pixels have a 4-neighbor of another class, bool `[B, H, W]`."""
-
-    def differ(a, b):
-        return ops.not_equal(a, b) & (a >= 0) & (b >= 0)
-
-    down = differ(labels[:, :-1], labels[:, 1:])
-    right = differ(labels[:, :, :-1], labels[:, :, 1:])
-    down_or_up = ops.pad(down, ((0, 0), (0, 1), (0, 0))) | ops.pad(down, ((0, 0), (1, 0), (0, 0)))
-    sideways = ops.pad(right, ((0, 0), (0, 0), (0, 1))) | ops.pad(right, ((0, 0), (0, 0), (1, 0)))
-    return down_or_up | sideways
 
 
 def band(labels, num_classes, width):

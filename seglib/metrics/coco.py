@@ -61,8 +61,8 @@ class COCOAveragePrecision(keras.metrics.Metric):
 
     What breaks:
         The state is a list, not a set of Keras variables, since pictures differ in their number of
-        objects: call the metric in a loop of your own, not in `model.compile`, and join the
-        metrics of several processes with `merge_state`. Masks are kept compressed.
+        objects: call the metric in a loop of your own, not in `model.compile`. Masks are kept
+        compressed.
         COCO counts the best 100 detections of each picture and class. A class that has no true
         object in the whole epoch is left out, however often it is detected. Without any true
         object every number is NaN; with objects and no detection, they are 0. Where equal scores
@@ -94,18 +94,6 @@ class COCOAveragePrecision(keras.metrics.Metric):
         ]
         for picture in read:
             self.seen.add(*picture)
-
-    def merge_state(self, metrics):
-        """Adds the pictures that other metrics of the same `iou_type` have seen."""
-        for metric in metrics:
-            if metric.iou_type != self.iou_type:
-                raise ValueError(
-                    f"A metric of {metric.iou_type} cannot be merged into one of {self.iou_type}; "
-                    "merge boxes with boxes and masks with masks."
-                )
-        for metric in metrics:
-            for picture in list(metric.seen.pictures):
-                self.seen.add(*picture)
 
     def result(self):
         return self.table()["AP"]

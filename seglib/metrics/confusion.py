@@ -7,14 +7,10 @@ matrix itself and the ratio is taken once, at the end.
 import keras
 from keras import ops
 
-from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
+from seglib.core.checks import expand_weight
 from seglib.core.constants import IGNORE_LABEL
-from seglib.core.distance import unpack
 from seglib.core.kernels import fused
-
-# A count is kept as high * 2**30 + low in two int32 numbers: float32 stops being exact at 2**24,
-# which one batch of large pictures reaches, and JAX has no int64 unless asked.
-LIMB_BITS = 30
+from seglib.metrics.base import CountMetric, check_class_id, count_cells
 
 
 def confusion_matrix(y_true, y_pred, num_classes, *, ignore_label=IGNORE_LABEL, sample_weight=None):
@@ -67,125 +63,64 @@ def count_pairs(y_true, y_pred, weight, num_classes, ignore_label):
     return ops.reshape(count_cells(ops.reshape(cell, [-1]), cells + 1)[:cells], [num_classes] * 2)
 
 
-def count_cells(cell, num_cells):
-    """Counts how often each number below `num_cells` occurs, int32 `[num_cells]`."""
-    # Not ops.bincount: under XLA, TensorFlow's cannot be compiled; JAX's takes the same time.
-    return ops.segment_sum(ops.ones_like(cell), cell, num_segments=num_cells)
-
-
-@fused
-def predicted_labels(logits):
-    """Returns the class of the largest logit, int32 `[B, H, W]`; the first one of equals."""
-    return ops.cast(ops.argmax(logits, axis=-1), "int32")
-
-
-class ConfusionMetric(keras.metrics.Metric):
-    """A metric whose state is a confusion matrix.
+class ConfusionMetric(CountMetric):
+    """A metric whose state is a confusion matrix, `[C, C]`; row = truth.
 
     Args:
         num_classes: number of classes `C`.
-        ignore_label: label of pixels that count nowhere.
-        from_logits: whether predictions are logits `[B, H, W, C]` (or probabilities; for two
-            classes also `[B, H, W, 1]`, the logit of class 1) or label maps `[B, H, W]`.
-        name: name of the metric.
-
-    Truth that is packed with distances (`seglib.core.distance.pack_distances`) is taken as well.
-
-    Raises:
-        ValueError: if shapes do not belong together.
+        **kwargs: as in `LabelMetric`.
     """
 
-    def __init__(self, num_classes, *, ignore_label=IGNORE_LABEL, from_logits=True, name=None):
-        super().__init__(name=name, dtype="float32")
-        check_num_classes(num_classes)
-        self.num_classes = num_classes
-        self.ignore_label = ignore_label
-        self.from_logits = from_logits
-        shape = (num_classes, num_classes)
-        self.low = self.add_weight(shape, initializer="zeros", dtype="int32", name="low")
-        self.high = self.add_weight(shape, initializer="zeros", dtype="int32", name="high")
+    def __init__(self, num_classes, **kwargs):
+        super().__init__(num_classes, (num_classes, num_classes), **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        y_true, _ = unpack(y_true, self.num_classes)
-        if self.from_logits and self.num_classes == 2 and len(y_pred.shape) == 4:
-            y_pred = two_channels(y_pred)
-        check_shapes(y_true, y_pred, self.num_classes, from_logits=self.from_logits)
-        if self.from_logits:
-            y_pred = predicted_labels(y_pred)  # (B, H, W)
-        low = self.low + confusion_matrix(
-            y_true,
-            y_pred,
-            self.num_classes,
-            ignore_label=self.ignore_label,
-            sample_weight=sample_weight,
-        )
-        self.high.assign(self.high + ops.right_shift(low, LIMB_BITS))
-        self.low.assign(ops.bitwise_and(low, 2**LIMB_BITS - 1))
-
-    def counts(self):
-        """Returns the confusion matrix so far as NumPy int64 `[C, C]`, row = truth."""
-        high = ops.convert_to_numpy(self.high).astype("int64")
-        return (high << LIMB_BITS) + ops.convert_to_numpy(self.low)
-
-    def matrix(self):
-        """Returns the counts as float32 `[C, C]`, for ratios inside a graph."""
-        return ops.cast(self.high, "float32") * 2.0**LIMB_BITS + ops.cast(self.low, "float32")
-
-    def get_config(self):
-        return {
-            "name": self.name,
-            "num_classes": self.num_classes,
-            "ignore_label": self.ignore_label,
-            "from_logits": self.from_logits,
-        }
+        truth, prediction = self.label_maps(y_true, y_pred)
+        options = {"ignore_label": self.ignore_label, "sample_weight": sample_weight}
+        self.add(confusion_matrix(truth, prediction, self.num_classes, **options))
 
 
 def overlap(matrix):
-    """Returns intersection, number of true and number of predicted pixels, each `[C]`."""
+    """Returns the numbers of right, of true and of predicted pixels of each class, `[C]` each."""
     return ops.diagonal(matrix), ops.sum(matrix, axis=1), ops.sum(matrix, axis=0)
-
-
-def nan_mean(values):
-    """Mean over the entries that are numbers; NaN if none is."""
-    present = ops.logical_not(ops.isnan(values))
-    total = ops.sum(ops.where(present, values, 0.0))
-    return total / ops.sum(ops.cast(present, values.dtype))
 
 
 def iou_per_class(matrix):
     """Intersection over union of each class; NaN for a class in neither truth nor prediction."""
-    hit, true, predicted = overlap(matrix)
-    return hit / (true + predicted - hit)
+    tp, true, predicted = overlap(matrix)
+    return tp / (true + predicted - tp)
 
 
 def dice_per_class(matrix):
     """Dice score of each class; NaN for a class in neither truth nor prediction."""
-    hit, true, predicted = overlap(matrix)
-    return 2 * hit / (true + predicted)
+    tp, true, predicted = overlap(matrix)
+    return 2 * tp / (true + predicted)
 
 
 @keras.saving.register_keras_serializable("seglib")
 class PixelAccuracy(ConfusionMetric):
     """Share of the pixels that have the right class. Flatters models that ignore small classes.
 
+    `per_class()` is the share of the pixels of each class, its recall.
+
     Args:
         num_classes: number of classes `C`.
-        ignore_label: label of pixels that count nowhere.
-        from_logits: whether predictions are logits or label maps.
-        name: name of the metric.
+        **kwargs: `ignore_label`, `from_logits` and `name`, as in `LabelMetric`.
 
     Shape:
         `[B, H, W]` and `[B, H, W, C]` (or `[B, H, W]`) to a scalar from 0 to 1; NaN before the
         first counted pixel.
     """
 
-    def __init__(self, num_classes, *, name="pixel_accuracy", **kwargs):
-        super().__init__(num_classes, name=name, **kwargs)
+    default_name = "pixel_accuracy"
+
+    def class_scores(self):
+        tp, true, _ = overlap(self.matrix())
+        return tp / true
 
     def result(self):
-        hit, true, _ = overlap(self.matrix())
-        return ops.sum(hit) / ops.sum(true)
+        tp, true, _ = overlap(self.matrix())
+        return ops.sum(tp) / ops.sum(true)
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -195,36 +130,28 @@ class MeanIoU(ConfusionMetric):
     A class that stands neither in the truth nor in the prediction has no IoU and is left out of the
     mean.
 
-    Args:
-        num_classes: number of classes `C`.
-        ignore_label: label of pixels that count nowhere.
-        from_logits: whether predictions are logits or label maps.
-        name: name of the metric.
-
-    Shape:
+    Args and shape:
         As `PixelAccuracy`.
 
     Reference:
         Jaccard: The distribution of the flora in the alpine zone, New Phytologist 1912.
     """
 
-    def __init__(self, num_classes, *, name="mean_iou", **kwargs):
-        super().__init__(num_classes, name=name, **kwargs)
+    default_name = "mean_iou"
 
-    def result(self):
-        return nan_mean(iou_per_class(self.matrix()))
+    def class_scores(self):
+        return iou_per_class(self.matrix())
 
 
 @keras.saving.register_keras_serializable("seglib")
-class ClassIoU(ConfusionMetric):
+class ClassIoU(MeanIoU):
     """Intersection over union of one class.
 
     Args:
         num_classes: number of classes `C`.
         class_id: the class.
-        ignore_label: label of pixels that count nowhere.
-        from_logits: whether predictions are logits or label maps.
         name: name of the metric, `"iou_<class_id>"` by default.
+        **kwargs: as in `PixelAccuracy`.
 
     Shape:
         As `PixelAccuracy`; NaN if the class stands neither in the truth nor in the prediction.
@@ -233,14 +160,11 @@ class ClassIoU(ConfusionMetric):
         >>> ClassIoU(3, class_id=2, name="iou_border")
     """
 
-    def __init__(self, num_classes, class_id, *, name=None, **kwargs):
+    def __init__(self, num_classes, *, class_id, name=None, **kwargs):
         if not 0 <= class_id < num_classes:
             raise ValueError(f"class_id is {class_id}, expected 0 to {num_classes - 1}.")
         super().__init__(num_classes, name=name or f"iou_{class_id}", **kwargs)
         self.class_id = class_id
-
-    def result(self):
-        return iou_per_class(self.matrix())[self.class_id]
 
     def get_config(self):
         return super().get_config() | {"class_id": self.class_id}
@@ -255,9 +179,7 @@ class DiceScore(ConfusionMetric):
     Args:
         num_classes: number of classes `C`.
         class_id: one class, or `None` for the mean.
-        ignore_label: label of pixels that count nowhere.
-        from_logits: whether predictions are logits or label maps.
-        name: name of the metric.
+        **kwargs: as in `PixelAccuracy`.
 
     Shape:
         As `PixelAccuracy`.
@@ -266,15 +188,15 @@ class DiceScore(ConfusionMetric):
         Dice: Measures of the Amount of Ecologic Association Between Species, Ecology 1945.
     """
 
-    def __init__(self, num_classes, *, class_id=None, name="dice", **kwargs):
-        if class_id is not None and not 0 <= class_id < num_classes:
-            raise ValueError(f"class_id is {class_id}, expected 0 to {num_classes - 1}, or None.")
-        super().__init__(num_classes, name=name, **kwargs)
+    default_name = "dice"
+
+    def __init__(self, num_classes, *, class_id=None, **kwargs):
+        check_class_id(class_id, num_classes)
+        super().__init__(num_classes, **kwargs)
         self.class_id = class_id
 
-    def result(self):
-        scores = dice_per_class(self.matrix())
-        return nan_mean(scores) if self.class_id is None else scores[self.class_id]
+    def class_scores(self):
+        return dice_per_class(self.matrix())
 
     def get_config(self):
         return super().get_config() | {"class_id": self.class_id}

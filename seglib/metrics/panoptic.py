@@ -6,7 +6,7 @@ from keras import ops
 
 from seglib.core.checks import check_num_classes, expand_weight
 from seglib.core.constants import IGNORE_LABEL
-from seglib.metrics.confusion import count_cells
+from seglib.metrics.base import count_cells
 
 # The IoU of a match lies in (0.5, 1], where float32 has steps of 2**-24: in units of 2**-24 it is
 # a whole number, and a sum of whole numbers is exact and does not depend on the order.
@@ -190,6 +190,11 @@ class PanopticQuality(keras.metrics.Metric):
         mean = ops.sum(pq) / ops.sum(ops.cast(present, "float32"))
         return ops.where(self.invalid > 0, float("nan"), mean)
 
+    def per_class(self):
+        """Returns the PQ of each class, NumPy float32 `[C]`; NaN for one that does not occur."""
+        scores = self.table()["per_class"].values()
+        return np.array([score["PQ"] for score in scores], "float32")
+
     def table(self):
         """Returns every score so far, as plain numbers that JSON can hold.
 
@@ -304,12 +309,10 @@ def count_segments(truth, prediction, num_classes, max_instances):
     iou = ops.cast(common, "float32") / ops.cast(ops.maximum(union, 1), "float32")
     units = ops.cast(ops.where(match, iou, 0.0) * 2.0**UNIT_BITS, "int32")
 
-    missed = (true_area > 0) & ops.logical_not(ops.any(match, axis=2, keepdims=True))
-    wrong = (pred_area > 0) & ops.logical_not(ops.any(match, axis=1, keepdims=True))
-    wrong = wrong & (2 * void <= pred_area)
-    return units, *(
-        ops.sum(ops.cast(which, "int32"), axis=(0, 1, 2)) for which in (match, wrong, missed)
-    )
+    fn = (true_area > 0) & ops.logical_not(ops.any(match, axis=2, keepdims=True))
+    fp = (pred_area > 0) & ops.logical_not(ops.any(match, axis=1, keepdims=True))
+    fp = fp & (2 * void <= pred_area)
+    return units, *(ops.sum(ops.cast(which, "int32"), axis=(0, 1, 2)) for which in (match, fp, fn))
 
 
 def class_scores(iou, tp, fp, fn):

@@ -12,8 +12,8 @@ from keras import ops
 
 from seglib.core.constants import IGNORE_LABEL
 from seglib.core.kernels import fused
+from seglib.metrics.base import count_cells
 from seglib.metrics.boundary import BoundaryF1, BoundaryIoU
-from seglib.metrics.confusion import count_cells
 
 MEAN = "mean"
 TITLES = {
@@ -215,7 +215,7 @@ class PictureCounter:
         self.boundary = boundary
 
     def __call__(self, y_true, logits, sample_weight=None):
-        truth, prediction = self.f1.label_maps(y_true, logits, sample_weight)
+        truth, prediction = self.f1.holed_maps(y_true, logits, sample_weight)
         matrices = picture_matrices(truth, prediction, self.f1.num_classes)
         found = {"matrices": ops.convert_to_numpy(matrices).astype("int64")}
         if self.boundary:
@@ -223,7 +223,7 @@ class PictureCounter:
             found["f1"] = np.where(seen, score, 0.0).astype("float64")
             found["f1_seen"] = seen.astype("int64")
             bands = ops.convert_to_numpy(self.iou.overlaps(truth, prediction)).astype("int64")
-            found["band_hit"], found["band_union"] = bands[:, 0], bands[:, 1]
+            found["band_tp"], found["band_union"] = bands[:, 0], bands[:, 1]
         return found
 
 
@@ -275,18 +275,18 @@ def weighted_scores(statistics, weights):
     """
     weights = weights.astype("float64")  # sums of counts stay exact up to 2**53
     matrices = statistics["matrices"]
-    hit = weights @ np.diagonal(matrices, axis1=1, axis2=2)  # (R, C)
+    tp = weights @ np.diagonal(matrices, axis1=1, axis2=2)  # (R, C)
     true, predicted = weights @ matrices.sum(axis=2), weights @ matrices.sum(axis=1)
     scores = {
-        "iou": with_mean(ratio(hit, true + predicted - hit)),
-        "dice": with_mean(ratio(2 * hit, true + predicted)),
-        "recall": with_mean(ratio(hit, true)),
-        "precision": with_mean(ratio(hit, predicted)),
-        "pixel_accuracy": ratio(hit.sum(axis=1), true.sum(axis=1))[:, None],
+        "iou": with_mean(ratio(tp, true + predicted - tp)),
+        "dice": with_mean(ratio(2 * tp, true + predicted)),
+        "recall": with_mean(ratio(tp, true)),
+        "precision": with_mean(ratio(tp, predicted)),
+        "pixel_accuracy": ratio(tp.sum(axis=1), true.sum(axis=1))[:, None],
     }
     for name, part, whole in (
         ("boundary_f1", "f1", "f1_seen"),
-        ("boundary_iou", "band_hit", "band_union"),
+        ("boundary_iou", "band_tp", "band_union"),
     ):
         if part in statistics:
             scores[name] = with_mean(ratio(weights @ statistics[part], weights @ statistics[whole]))

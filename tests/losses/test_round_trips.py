@@ -12,8 +12,9 @@ from seglib.core.distance import pack_distances
 to_numpy = keras.ops.convert_to_numpy
 # Sizes as they come, but few of them: a backend compiles a function anew for each.
 SIZES = ((1, 1), (1, 7), (9, 5), (8, 11))
-# The sum of losses wants losses; the hinge wants two classes.
-NAMES = [name for name in losses.__all__ if name not in ("WeightedSum", "LovaszHinge")]
+# The sum of losses wants losses, the hinge two classes; the third is what all derive from.
+OTHERS = ("WeightedSum", "LovaszHinge", "SegmentationLoss")
+NAMES = [name for name in losses.__all__ if name not in OTHERS]
 
 
 @st.composite

@@ -10,10 +10,10 @@ from scipy.spatial import distance as scipy_distance
 from skimage import metrics as skimage_metrics
 from skimage import segmentation
 
-from seglib.core.distance import pack_distances
+from seglib.core.distance import edges, pack_distances
 from seglib.losses import CrossEntropy
 from seglib.metrics import AverageSurfaceDistance, BoundaryF1, BoundaryIoU, HausdorffDistance
-from seglib.metrics.boundary import edges, quantile
+from seglib.metrics.boundary import quantile
 
 to_numpy = keras.ops.convert_to_numpy
 ALL = [
@@ -400,5 +400,7 @@ def test_arguments_that_make_no_sense(make, message):
 def test_shapes_that_do_not_belong_together():
     with pytest.raises(ValueError, match="expected 3 classes"):
         BoundaryF1(3).update_state(SQUARE, one_hot(SQUARE, 4))
+    with pytest.raises(ValueError, match="1 channels, expected 3 classes"):
+        BoundaryIoU(3).update_state(SQUARE, np.zeros((*SQUARE.shape, 1)))
     with pytest.raises(ValueError, match="differ in height"):
         BoundaryIoU(2).update_state(SQUARE[:, 1:], one_hot(SQUARE, 2))

@@ -268,17 +268,6 @@ def test_the_ap_of_an_epoch_is_not_the_mean_of_its_pictures():
     assert np.mean(single) == pytest.approx((0.5 + 1) / 2)
 
 
-def test_metrics_of_several_processes_merge():
-    truths, detections = random_pictures(6)
-    whole = scored(truths, detections).table()
-    parts = [scored(truths[i::3], detections[i::3]) for i in range(3)]
-    merged = parts[0]
-    merged.merge_state(parts[1:])
-    assert_same(merged.table(), whole)
-    with pytest.raises(ValueError, match="boxes with boxes"):
-        merged.merge_state([COCOAveragePrecision("masks")])
-
-
 def test_reset_forgets():
     metric = scored(objects([BOX]), objects([[500, 500, 600, 600]], scores=[0.9]))
     assert metric.result() == 0.0

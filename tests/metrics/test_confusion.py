@@ -146,6 +146,15 @@ def test_the_scores_of_the_hand_counted_picture(cls, kwargs, expected):
     assert result(labels, (TRUTH, PREDICTION)) == pytest.approx(expected)
 
 
+def test_the_scores_of_each_class():
+    scores = {MeanIoU(4): IOU, ClassIoU(4, class_id=1): IOU, DiceScore(4): DICE}
+    for metric, expected in (scores | {PixelAccuracy(4): (2 / 3, 1 / 3, 1)}).items():
+        metric.update_state(TRUTH, one_hot(PREDICTION, 4))
+        found = metric.per_class()
+        assert isinstance(found, np.ndarray) and found.dtype == "float32"
+        np.testing.assert_allclose(found, [*expected, np.nan], rtol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_scores_equal_scikit_learns(seed):
     truth, prediction = random_pair(seed)
@@ -158,14 +167,14 @@ def test_the_scores_equal_scikit_learns(seed):
     assert result(DiceScore(4), pair) == approx(sklearn_metrics.f1_score(*flat, average="macro"))
     jaccard = sklearn_metrics.jaccard_score(*flat, average=None)
     for c in range(4):
-        assert result(ClassIoU(4, c), pair) == approx(jaccard[c])
+        assert result(ClassIoU(4, class_id=c), pair) == approx(jaccard[c])
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_dice_and_iou_of_a_class_are_one_function_of_each_other(seed):
     pair = random_pair(seed)
     for c in range(4):
-        iou = result(ClassIoU(4, c, from_logits=False), pair)
+        iou = result(ClassIoU(4, class_id=c, from_logits=False), pair)
         dice = result(DiceScore(4, class_id=c, from_logits=False), pair)
         assert dice == pytest.approx(2 * iou / (1 + iou))
 
@@ -175,7 +184,7 @@ def test_a_class_in_neither_map_is_left_out_of_the_mean():
     pair = TRUTH, PREDICTION
     assert result(MeanIoU(5, from_logits=False), pair) == pytest.approx(0.5)
     assert result(DiceScore(5, from_logits=False), pair) == pytest.approx(sum(DICE) / 3)
-    assert np.isnan(result(ClassIoU(5, 4, from_logits=False), pair))
+    assert np.isnan(result(ClassIoU(5, class_id=4, from_logits=False), pair))
     assert np.isnan(result(DiceScore(5, class_id=4, from_logits=False), pair))
 
 
@@ -183,7 +192,7 @@ def test_a_class_that_is_predicted_but_absent_counts_as_zero():
     truth, prediction = np.array([[[0, 0, 1, 1]]]), np.array([[[0, 2, 1, 1]]])
     # IoU 1/2, 2/2 and 0/1; Dice 2/3, 1 and 0
     assert result(MeanIoU(3, from_logits=False), (truth, prediction)) == pytest.approx(0.5)
-    assert result(ClassIoU(3, 2, from_logits=False), (truth, prediction)) == 0.0
+    assert result(ClassIoU(3, class_id=2, from_logits=False), (truth, prediction)) == 0.0
     assert result(DiceScore(3, from_logits=False), (truth, prediction)) == pytest.approx(5 / 9)
 
 
@@ -365,7 +374,7 @@ def test_a_metric_survives_serialization(cls, kwargs, expected):
     [
         (PixelAccuracy(3), "pixel_accuracy"),
         (MeanIoU(3), "mean_iou"),
-        (ClassIoU(3, 1), "iou_1"),
+        (ClassIoU(3, class_id=1), "iou_1"),
         (DiceScore(3), "dice"),
     ],
 )
@@ -377,8 +386,8 @@ def test_names(metric, name):
     "build, message",
     [
         (lambda: MeanIoU(1), "num_classes is 1, expected at least 2"),
-        (lambda: ClassIoU(3, 3), "class_id is 3, expected 0 to 2"),
-        (lambda: ClassIoU(3, -1), "class_id is -1"),
+        (lambda: ClassIoU(3, class_id=3), "class_id is 3, expected 0 to 2"),
+        (lambda: ClassIoU(3, class_id=-1), "class_id is -1"),
         (lambda: DiceScore(3, class_id=3), "class_id is 3, expected 0 to 2, or None"),
     ],
 )

@@ -261,7 +261,9 @@ def test_without_any_segment_there_is_no_score():
 
 
 def test_a_class_in_neither_map_is_left_out_of_the_means():
-    table = scored(TRUTH, TRUTH, 5, (1, 2, 3)).table()
+    metric = scored(TRUTH, TRUTH, 5, (1, 2, 3))
+    np.testing.assert_array_equal(metric.per_class(), [1, 1, np.nan, np.nan, np.nan])
+    table = metric.table()
     assert table["all"] == {"PQ": 1, "SQ": 1, "RQ": 1, "classes": 2}
     assert np.isnan(table["per_class"][4]["PQ"])
 

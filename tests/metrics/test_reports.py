@@ -206,7 +206,7 @@ def test_drawing_a_picture_twice_is_having_it_twice():
         "matrices": rng.integers(0, 50, (5, 3, 3)),
         "f1": rng.random((5, 3)),
         "f1_seen": rng.integers(0, 2, (5, 3)),
-        "band_hit": rng.integers(0, 9, (5, 3)),
+        "band_tp": rng.integers(0, 9, (5, 3)),
         "band_union": rng.integers(9, 20, (5, 3)),
     }
     draw = np.array([2, 0, 1, 1, 1])

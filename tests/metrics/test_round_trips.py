@@ -32,7 +32,7 @@ def pictures(draw):
 KINDS = {
     "PixelAccuracy": PixelAccuracy,
     "MeanIoU": MeanIoU,
-    "ClassIoU": lambda num_classes: ClassIoU(num_classes, num_classes - 1),
+    "ClassIoU": lambda num_classes: ClassIoU(num_classes, class_id=num_classes - 1),
     "DiceScore": DiceScore,
 }
 
