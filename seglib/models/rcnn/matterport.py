@@ -210,11 +210,13 @@ def pyramid(model, weights):
 
 def region_proposals(model, weights):
     """Returns what becomes of the region proposal network."""
-    changes = kernel_and_bias("rpn_conv_shared", model.rpn.shared, weights["rpn_conv_shared"])
+    changes = kernel_and_bias(
+        "rpn_conv_shared", model.rpn.get_layer("rpn_shared"), weights["rpn_conv_shared"]
+    )
     order = [RATIOS.index(1 / ratio) for ratio in model.config.anchor_ratios]
     for name, layer, numbers in (
-        ("rpn_class_raw", model.rpn.objectness, 2),
-        ("rpn_bbox_pred", model.rpn.deltas, 4),
+        ("rpn_class_raw", model.rpn.get_layer("rpn_objectness"), 2),
+        ("rpn_bbox_pred", model.rpn.get_layer("rpn_deltas"), 4),
     ):
         values = {}
         for kind, value in weights[name].items():  # (…, anchors * numbers)
@@ -229,8 +231,8 @@ def region_proposals(model, weights):
 def box_head(model, weights):
     """Returns what becomes of the hidden layers of the box head."""
     changes = []
-    for k, layer in enumerate(model.box_head.hidden, start=1):
-        name = f"mrcnn_class_conv{k}"
+    for k in range(1, len(model.config.box_head_widths) + 1):
+        name, layer = f"mrcnn_class_conv{k}", model.box_head.get_layer(f"box_head_hidden_{k - 1}")
         values = folded(weights[name], weights[f"mrcnn_class_bn{k}"])
         # a convolution as large as its map is a dense layer
         values["kernel"] = values["kernel"].reshape(-1, values["kernel"].shape[-1])
@@ -241,12 +243,12 @@ def box_head(model, weights):
 def mask_head(model, weights):
     """Returns what becomes of the mask head but for its last layer."""
     changes = []
-    for k, layer in enumerate(model.mask_head.convs, start=1):
-        name = f"mrcnn_mask_conv{k}"
+    for k in range(1, len(model.config.mask_head_widths) + 1):
+        name, layer = f"mrcnn_mask_conv{k}", model.mask_head.get_layer(f"mask_head_conv_{k - 1}")
         values = folded(weights[name], weights[f"mrcnn_mask_bn{k}"])
         changes += kernel_and_bias(name, layer, values)
-    name = "mrcnn_mask_deconv"
-    return changes + kernel_and_bias(name, model.mask_head.enlarge, weights[name])
+    name, layer = "mrcnn_mask_deconv", model.mask_head.get_layer("mask_head_enlarge")
+    return changes + kernel_and_bias(name, layer, weights[name])
 
 
 def last_layers(model, weights):
@@ -256,9 +258,9 @@ def last_layers(model, weights):
     refine = {kind: value[..., 4:] for kind, value in refine.items()}
     mask = {kind: value[..., 1:] for kind, value in mask.items()}
     return [
-        *kernel_and_bias(HEADS[0], model.box_head.classify, objects_first),
-        *kernel_and_bias(HEADS[1], model.box_head.refine, refine),
-        *kernel_and_bias(HEADS[2], model.mask_head.classify, mask),
+        *kernel_and_bias(HEADS[0], model.box_head.get_layer("box_head_classify"), objects_first),
+        *kernel_and_bias(HEADS[1], model.box_head.get_layer("box_head_refine"), refine),
+        *kernel_and_bias(HEADS[2], model.mask_head.get_layer("mask_head_classify"), mask),
     ]
 
 

@@ -16,11 +16,11 @@ from seglib.models.rcnn.anchors import anchors_per_level
 from seglib.models.rcnn.boxes import area
 from seglib.models.rcnn.config import LOSSES, MaskRCNNConfig
 from seglib.models.rcnn.detection import at_full_size, select, sort
-from seglib.models.rcnn.heads import BoxHead, MaskHead, MaskScoreHead, semantic_head
+from seglib.models.rcnn.heads import box_head, mask_head, mask_score_head, semantic_head
 from seglib.models.rcnn.letterbox import letterbox
 from seglib.models.rcnn.proposals import propose
 from seglib.models.rcnn.roi_align import crop_masks, roi_align
-from seglib.models.rcnn.rpn import RPN
+from seglib.models.rcnn.rpn import rpn
 from seglib.models.rcnn.targets import anchor_targets, roi_targets, semantic_target
 
 
@@ -96,18 +96,22 @@ class MaskRCNN(Guarded, keras.Model):
         )
         levels = {level: levels[level] for level in config.levels}
         self.fpn = keras.Model(features, levels, name="fpn")
-        self.rpn = RPN(len(config.anchor_ratios), filters=config.rpn_filters, name="rpn")
-        self.box_head = BoxHead(config.num_classes, widths=config.box_head_widths, name="box_head")
-        self.mask_head = MaskHead(
-            config.num_classes, widths=config.mask_head_widths, name="mask_head"
+        self.rpn = rpn(
+            {level: levels[level] for level in config.rpn_levels},
+            len(config.anchor_ratios),
+            filters=config.rpn_filters,
         )
+        box, mask = (
+            (cells, cells, config.fpn_filters)
+            for cells in (config.box_pool_size, config.mask_pool_size)
+        )
+        widths, filters = config.box_head_widths, config.mask_head_widths
+        self.box_head = box_head(box, config.num_classes, widths=widths)
+        self.mask_head = mask_head(mask, config.num_classes, filters=filters)
         self.mask_score_head = self.semantic_head = None
         if config.mask_scoring:
-            self.mask_score_head = MaskScoreHead(
-                config.num_classes,
-                widths=config.mask_head_widths,
-                hidden=config.box_head_widths,
-                name="mask_score_head",
+            self.mask_score_head = mask_score_head(
+                mask, config.num_classes, filters=filters, widths=widths
             )
         if config.semantic_classes:
             self.semantic_head = semantic_head(
@@ -125,7 +129,7 @@ class MaskRCNN(Guarded, keras.Model):
         )
         self.random = keras.random.SeedGenerator(config.seed)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in self.loss_names()}
-        self.build((None, height, width, 3))
+        self.built = True  # all the parts are
 
     def loss_names(self):
         """Returns the names of the losses that this model has, in order."""
@@ -135,21 +139,6 @@ class MaskRCNN(Guarded, keras.Model):
         if not self.config.semantic_classes:
             missing.add("semantic_loss")
         return [name for name in LOSSES if name not in missing]
-
-    def build(self, shape):
-        levels = self.fpn.compute_output_shape(self.backbone.compute_output_shape(shape))
-        self.rpn.build({level: levels[level] for level in self.config.rpn_levels})
-        filters, pool = self.config.fpn_filters, self.config.mask_pool_size
-        self.box_head.build((None, None, *[self.config.box_pool_size] * 2, filters))
-        self.mask_head.build((None, None, pool, pool, filters))
-        if self.mask_score_head:
-            self.mask_score_head.build(
-                [(None, None, pool, pool, filters), (None, None, 2 * pool, 2 * pool)]
-            )
-        # Those without weights are not built yet. Keras would call the whole model once for their
-        # sake, step by step: on JAX that takes longer than to compile it.
-        for layer in self._flatten_layers():
-            layer.built = True
 
     # --- the stages -------------------------------------------------------------------------------
 
@@ -186,21 +175,21 @@ class MaskRCNN(Guarded, keras.Model):
 
     def classify(self, features, boxes):
         """Returns class logits `[B, R, C + 1]` and refinements `[B, R, C, 4]` of boxes."""
-        return self.box_head(self.align(features, boxes, self.config.box_pool_size))
+        return each_region(self.box_head, self.align(features, boxes, self.config.box_pool_size))
 
     def segment(self, features, boxes):
         """Returns mask logits `[B, R, m, m, C]` of boxes."""
-        return self.mask_head(self.align(features, boxes, self.config.mask_pool_size))
+        return each_region(self.mask_head, self.align(features, boxes, self.config.mask_pool_size))
 
     def find(self, features, proposals):
         """Returns the detections among proposals `[B, P, 4]`, as `model(images)` does."""
         found = select(proposals, *self.classify(features, proposals), self.config)
         regions = self.align(features, found["boxes"], self.config.mask_pool_size)
-        logits = losses.of_class(self.mask_head(regions), found["classes"], axis=4)
+        logits = losses.of_class(each_region(self.mask_head, regions), found["classes"], axis=4)
         found["masks"] = ops.sigmoid(logits)  # (B, D, m, m)
         if self.mask_score_head is None:
             return found
-        quality = self.mask_score_head([regions, found["masks"]])
+        quality = each_region(self.mask_score_head, [regions, found["masks"]])
         quality = losses.of_class(quality, found["classes"], axis=2)
         found["class_scores"] = found["scores"]
         found["scores"] = found["scores"] * ops.clip(quality, 0.0, 1.0)
@@ -279,7 +268,7 @@ class MaskRCNN(Guarded, keras.Model):
         """Returns the loss of the mask head and, if there is one, of the mask scores."""
         boxes, classes, config = objects["boxes"], objects["classes"], self.config
         regions = self.align(features, boxes, config.mask_pool_size)
-        logits = self.mask_head(regions)  # (B, R, m, m, C)
+        logits = each_region(self.mask_head, regions)  # (B, R, m, m, C)
         true = crop_masks(targets["masks"], boxes, objects["match"], config.mask_size)
         true = ops.stop_gradient(true)
         found = {"mask_loss": losses.mask_loss(classes, true, logits)}
@@ -287,7 +276,7 @@ class MaskRCNN(Guarded, keras.Model):
             return found
         # The score shall judge the mask, not change it.
         masks = ops.stop_gradient(ops.sigmoid(losses.of_class(logits, classes, axis=4)))
-        scores = self.mask_score_head([regions, masks])
+        scores = each_region(self.mask_score_head, [regions, masks])
         areas = ops.sum(ops.cast(targets["masks"], "float32"), axis=(2, 3))  # (B, N), in pixels
         cell = ops.maximum(area(boxes), 1e-6) / config.mask_size**2  # pixels a cell
         whole = ops.take_along_axis(areas, objects["match"], axis=1) / cell
@@ -387,6 +376,14 @@ class MaskRCNN(Guarded, keras.Model):
         if unfrozen_from is not None and settings.weights is not None:
             model.unfreeze_backbone(unfrozen_from)
         return model
+
+
+def each_region(head, maps):
+    """Applies a head to regions `[B, R, …]` of a batch, and returns `[B, R, …]`."""
+    count = keras.tree.flatten(maps)[0].shape[1]
+    regions = keras.tree.map_structure(lambda x: ops.reshape(x, (-1, *x.shape[2:])), maps)
+    found = head(regions)  # (B R, …)
+    return keras.tree.map_structure(lambda x: ops.reshape(x, (-1, count, *x.shape[1:])), found)
 
 
 def above(found, min_score):
