@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from timing import compare
-from training import dtype_policy
 
+from seglib.core.precision import dtype_policy
 from seglib.data import augment, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU

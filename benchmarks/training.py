@@ -12,7 +12,6 @@ It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and ImageNe
 
 import argparse
 import ast
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -31,6 +30,7 @@ import tensorflow as tf
 
 from seglib import results
 from seglib.callbacks import Resume
+from seglib.core.precision import dtype_policy
 from seglib.data import augment, pets, pipeline
 from seglib.losses import CrossEntropy, LovaszSoftmax
 from seglib.metrics import MeanIoU
@@ -402,17 +402,6 @@ def run(experiment, name, seed, runs, data):
     what = headline.replace("_", " ")
     print(f"{name}, seed {seed}: {what} {found[headline]:.4f} after {wall:.0f} s", flush=True)
     return entry
-
-
-@contextlib.contextmanager
-def dtype_policy(name):
-    """Gives the models that are built within it a dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def fit(model, loss, recipe, stage, train, folder):

@@ -328,12 +328,6 @@ def test_a_saving_is_measured_in_both_ways(script, monkeypatch):
     }
 
 
-def test_a_dtype_policy_holds_for_what_is_built_within_it(script):
-    with script("training").dtype_policy("mixed_bfloat16"):
-        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
-    assert keras.layers.Dense(1).compute_dtype == "float32"
-
-
 @pytest.mark.rare
 def test_decoding_whole_or_reduced_is_the_same_work(script):
     speedups = script("speedups")

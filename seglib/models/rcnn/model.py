@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from seglib.core.constants import GRAY
+from seglib.core.precision import dtype_policy
 from seglib.models.backbones import backbone as build_backbone
 from seglib.models.backbones import freeze_statistics, unfreeze
 from seglib.models.dilation import level_strides
@@ -367,12 +368,8 @@ class MaskRCNN(Guarded, keras.Model):
         unfrozen_from = config.pop("unfrozen_from", None)
         policy = keras.saving.deserialize_keras_object(config.pop("dtype"))
         settings = MaskRCNNConfig.from_dict(config.pop("config"))
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(policy)  # of the layers, which are made anew
-        try:
+        with dtype_policy(policy):
             model = cls(settings, load_backbone=False, **config)
-        finally:
-            keras.config.set_dtype_policy(before)
         if unfrozen_from is not None and settings.weights is not None:
             model.unfreeze_backbone(unfrozen_from)
         return model

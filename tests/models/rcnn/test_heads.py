@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from seglib.core.precision import dtype_policy
 from seglib.models.rcnn.heads import box_head, mask_head, mask_score_head, semantic_head
 from seglib.models.rcnn.rpn import rpn
 
@@ -90,14 +91,11 @@ def test_the_semantic_head():
 
 
 def test_logits_stay_float32_under_mixed_precision():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with dtype_policy("mixed_bfloat16"):
         levels, shape = pyramid(), (2, 2, 5)
         found = [
             rpn(symbols(levels), 2, filters=4)(levels),
             box_head(shape, 2, widths=(4,))(regions(2)),
             mask_head(shape, 2, filters=(4,))(regions(2)),
         ]
-    finally:
-        keras.config.set_dtype_policy("float32")
     assert all("float32" in str(x.dtype) for x in keras.tree.flatten(found))
