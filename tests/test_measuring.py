@@ -358,7 +358,7 @@ NARROW = {
     "mask_pool_size": 4,
     "mask_size": 8,
     "box_head_widths": (8,),
-    "mask_head_widths": (8,),
+    "mask_head_filters": (8,),
     "semantic_filters": 8,
     "detection_candidates": 8,
     "max_detections": 4,

@@ -1,6 +1,6 @@
-"""The heads: what is in each region, where exactly, which pixels, and how sure of them.
+"""The heads: class, box, mask and mask score of each region, and a label map of the picture.
 
-Each takes regions one by one, `[N, s, s, F]`, N being all those of a batch of pictures.
+All but the last take regions `[N, s, s, F]`, N being those of all pictures of a batch.
 """
 
 import keras
@@ -11,7 +11,7 @@ from seglib.models.levels import level_inputs
 
 
 def box_head(shape, num_classes, *, widths=(1024, 1024)):
-    """Builds the head that classifies each region and says how its box must move and grow.
+    """Builds the head that classifies each region and refines its box.
 
     Args:
         shape: of a region's features, `(s, s, F)`.
@@ -110,7 +110,7 @@ def mask_score_head(shape, num_classes, *, filters=(256,) * 4, widths=(1024, 102
 
 
 def semantic_head(levels, num_classes, *, strides, filters=128):
-    """Builds the head that gives each cell of the finest level a class, background included.
+    """Builds the head that classifies each cell of the finest level, background included.
 
     Panoptic results need it. Its loss also reaches every cell of the features, unlike those of the
     few regions: a network that starts from random weights learns several times as fast with it.

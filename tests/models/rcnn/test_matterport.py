@@ -35,7 +35,7 @@ SMALL = {  # narrow, since the layout does not depend on it
     "fpn_filters": 8,
     "rpn_filters": 12,
     "box_head_widths": (10, 9),
-    "mask_head_widths": (6,) * 4,
+    "mask_head_filters": (6,) * 4,
     "post_nms_top_k_predict": 30,
     "detection_min_score": 0.5,
     "canonical_size": CANONICAL,
@@ -131,7 +131,7 @@ def path(weights, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(path):
-    model = mask_rcnn(("a", "b", "c"), weights=path, **SMALL)
+    model = mask_rcnn(class_names=("a", "b", "c"), weights=path, **SMALL)
     model.run_eagerly = True  # to compile it takes longer
     return model
 

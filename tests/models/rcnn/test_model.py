@@ -39,7 +39,7 @@ TINY = {
     "mask_pool_size": 4,
     "mask_size": 8,
     "box_head_widths": (12,),
-    "mask_head_widths": (8, 8),
+    "mask_head_filters": (8, 8),
     "semantic_filters": 8,
     "detection_candidates": 16,
     "max_detections": 6,
@@ -166,7 +166,7 @@ def test_it_learns_rectangles():
         alpha=1.0,
         fpn_filters=32,
         rpn_filters=32,
-        mask_head_widths=(16, 16),
+        mask_head_filters=(16, 16),
         box_head_widths=(32,),
         mask_scoring=False,
         learning_rate=3e-3,
@@ -431,7 +431,9 @@ def test_a_pretrained_backbone_is_frozen_until_asked(pretrained, tmp_path):
 
 
 def test_the_builder():
-    model = mask_rcnn(("cat", "dog", "bird"), backbone="small", weights=None, image_size=64)
+    model = mask_rcnn(
+        class_names=("cat", "dog", "bird"), backbone="small", weights=None, image_size=64
+    )
     assert model.config.num_classes == 3 and model.config.class_names == ("cat", "dog", "bird")
     assert model.config.image_size == (64, 64) and model.config.fpn_filters == 256
     config = MaskRCNNConfig.small(**TINY)
