@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.timing import compare
-from benchmarks.training import dtype_policy
+from seglib.core.precision import dtype_policy
 from seglib.data import augment, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU

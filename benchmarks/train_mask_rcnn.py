@@ -31,7 +31,7 @@ SETTINGS = {
     "post_nms_top_k_predict": 50,
     "rois_per_image": 32,
     "box_head_widths": (256,),
-    "mask_head_widths": (96, 96, 96),
+    "mask_head_filters": (96, 96, 96),
     "semantic_classes": len(CLASSES) + 1,
     "semantic_filters": 48,
     "detection_candidates": 100,
@@ -64,7 +64,7 @@ RECIPES = {
 
 def build(recipe, size):
     return mask_rcnn(
-        CLASSES,
+        class_names=CLASSES,
         backbone="mobilenet_v2",
         weights=weights(),
         image_size=size,

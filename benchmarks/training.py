@@ -11,7 +11,6 @@ It needs the Oxford-IIIT Pets (downloaded by TFDS, or TFDS_DATA_DIR) and ImageNe
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
@@ -29,6 +28,7 @@ import tensorflow as tf
 
 from measured import machine, store
 from seglib.callbacks import Resume
+from seglib.core.precision import dtype_policy
 from seglib.data import augment, pets
 from seglib.losses import CrossEntropy, LovaszSoftmax
 from seglib.metrics import MeanIoU
@@ -341,17 +341,6 @@ def run(experiment, name, seed, runs, data):
     what = headline.replace("_", " ")
     print(f"{name}, seed {seed}: {what} {found[headline]:.4f} after {wall:.0f} s", flush=True)
     return entry
-
-
-@contextlib.contextmanager
-def dtype_policy(name):
-    """Gives the models that are built within it a dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def fit(model, loss, recipe, stage, train, folder):

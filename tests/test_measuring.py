@@ -286,12 +286,6 @@ def test_a_saving_is_measured_in_both_ways(script, monkeypatch):
     }
 
 
-def test_a_dtype_policy_holds_for_what_is_built_within_it(script):
-    with script("training").dtype_policy("mixed_bfloat16"):
-        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
-    assert keras.layers.Dense(1).compute_dtype == "float32"
-
-
 @pytest.mark.rare
 def test_decoding_whole_or_reduced_is_the_same_work(script):
     speedups = script("speedups")
@@ -322,7 +316,7 @@ NARROW = {
     "mask_pool_size": 4,
     "mask_size": 8,
     "box_head_widths": (8,),
-    "mask_head_widths": (8,),
+    "mask_head_filters": (8,),
     "semantic_filters": 8,
     "detection_candidates": 8,
     "max_detections": 4,

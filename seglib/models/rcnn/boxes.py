@@ -25,7 +25,7 @@ def area(boxes):
     Returns:
         `[...]`, float32.
     """
-    y1, x1, y2, x2 = _edges(boxes)
+    y1, x1, y2, x2 = edges(boxes)
     return ops.maximum(y2 - y1, 0.0) * ops.maximum(x2 - x1, 0.0)
 
 
@@ -44,8 +44,8 @@ def iou_matrix(a, b):
 
         iou_matrix([[0, 0, 2, 2]], [[0, 1, 2, 3], [5, 5, 5, 5]])  # [[1/3, 0]]
     """
-    ay1, ax1, ay2, ax2 = (x[..., :, None] for x in _edges(a))  # each (..., N, 1)
-    by1, bx1, by2, bx2 = (x[..., None, :] for x in _edges(b))  # each (..., 1, M)
+    ay1, ax1, ay2, ax2 = (x[..., :, None] for x in edges(a))  # each (..., N, 1)
+    by1, bx1, by2, bx2 = (x[..., None, :] for x in edges(b))  # each (..., 1, M)
     height = ops.maximum(ops.minimum(ay2, by2) - ops.maximum(ay1, by1), 0.0)  # (..., N, M)
     width = ops.maximum(ops.minimum(ax2, bx2) - ops.maximum(ax1, bx1), 0.0)
     both = height * width
@@ -61,8 +61,8 @@ def encode(boxes, anchors, deviations=DEVIATIONS):
     factor whose logarithm is `dh` and `dw`; all four are divided by `deviations`.
 
     Args:
-        boxes: where to, `[..., 4]`.
-        anchors: where from, the same shape.
+        boxes: the targets, `[..., 4]`.
+        anchors: the origins, the same shape.
         deviations: four numbers, for dy, dx, dh and dw.
 
     Returns:
@@ -72,8 +72,8 @@ def encode(boxes, anchors, deviations=DEVIATIONS):
         Girshick et al.: Rich feature hierarchies for accurate object detection and semantic
         segmentation, CVPR 2014, appendix C, equations 6 to 9.
     """
-    y, x, height, width = _center(boxes)
-    anchor_y, anchor_x, anchor_height, anchor_width = _center(anchors)
+    y, x, height, width = center(boxes)
+    anchor_y, anchor_x, anchor_height, anchor_width = center(anchors)
     height, width, anchor_height, anchor_width = (
         ops.maximum(side, SMALLEST_SIDE) for side in (height, width, anchor_height, anchor_width)
     )
@@ -87,7 +87,7 @@ def encode(boxes, anchors, deviations=DEVIATIONS):
 
 
 def decode(deltas, anchors, deviations=DEVIATIONS):
-    """Returns the box that each refinement makes of its anchor: what `encode` did, undone.
+    """Returns the box that each refinement makes of its anchor: the inverse of `encode`.
 
     Args:
         deltas: (dy, dx, dh, dw) divided by `deviations`, `[..., 4]`.
@@ -99,12 +99,12 @@ def decode(deltas, anchors, deviations=DEVIATIONS):
     """
     deltas = ops.cast(deltas, "float32") * ops.convert_to_tensor(deviations, "float32")
     dy, dx, dh, dw = (deltas[..., k] for k in range(4))
-    y, x, height, width = _center(anchors)
+    y, x, height, width = center(anchors)
     y, x = y + dy * height, x + dx * width
     half_height = 0.5 * height * ops.exp(ops.minimum(dh, LARGEST_LOG))
     half_width = 0.5 * width * ops.exp(ops.minimum(dw, LARGEST_LOG))
-    edges = (y - half_height, x - half_width, y + half_height, x + half_width)
-    return ops.stack(edges, axis=-1)
+    box = (y - half_height, x - half_width, y + half_height, x + half_width)
+    return ops.stack(box, axis=-1)
 
 
 def clip(boxes, height, width):
@@ -112,13 +112,12 @@ def clip(boxes, height, width):
 
     Args:
         boxes: `[..., 4]`.
-        height: of the picture, in pixels; a number or a scalar tensor.
-        width: likewise.
+        height, width: of the picture, in pixels; numbers or scalar tensors.
 
     Returns:
         `[..., 4]`, float32. A box that lies wholly outside has no area.
     """
-    y1, x1, y2, x2 = _edges(boxes)
+    y1, x1, y2, x2 = edges(boxes)
     height, width = ops.cast(height, "float32"), ops.cast(width, "float32")
     rows = (ops.minimum(ops.maximum(y, 0.0), height) for y in (y1, y2))
     columns = (ops.minimum(ops.maximum(x, 0.0), width) for x in (x1, x2))
@@ -126,12 +125,14 @@ def clip(boxes, height, width):
     return ops.stack((y1, x1, y2, x2), axis=-1)
 
 
-def _edges(boxes):
-    # Always float32: half a pixel at 3000 is not to be had in 16 bits.
+def edges(boxes):
+    """Returns y1, x1, y2 and x2 of boxes `[..., 4]`, each `[...]`."""
+    # Always float32: 16 bits cannot hold half a pixel at 3000.
     boxes = ops.cast(boxes, "float32")
-    return tuple(boxes[..., k] for k in range(4))  # each (...)
+    return tuple(boxes[..., k] for k in range(4))
 
 
-def _center(boxes):
-    y1, x1, y2, x2 = _edges(boxes)
+def center(boxes):
+    """Returns the center (y, x), the height and the width of boxes `[..., 4]`."""
+    y1, x1, y2, x2 = edges(boxes)
     return 0.5 * (y1 + y2), 0.5 * (x1 + x2), y2 - y1, x2 - x1

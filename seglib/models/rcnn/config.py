@@ -1,8 +1,12 @@
-"""Every number that Mask R-CNN is made of, each with its meaning."""
+"""Every setting of Mask R-CNN, each with its meaning."""
 
 import dataclasses
 import itertools
 import textwrap
+
+import keras
+
+from seglib.models.rcnn.rate import Rate
 
 LOSSES = (
     "rpn_class_loss",
@@ -27,13 +31,13 @@ def setting(default, meaning):
 
 @dataclasses.dataclass(frozen=True)
 class MaskRCNNConfig:
-    """What a Mask R-CNN is made of and how it is trained; `print(config)` explains each number.
+    """The settings of a Mask R-CNN and of its training; `print(config)` explains each number.
 
     The defaults are those of the papers for COCO: a ResNet-50 with a feature pyramid. Tuples may be
     given as lists. Change a configuration with `dataclasses.replace`.
 
     Raises:
-        ValueError: for a value that cannot be, by name and with what was expected.
+        ValueError: for an impossible value, naming it and what was expected.
 
     Example:
         >>> config = MaskRCNNConfig.small(class_names=("cat", "dog"))
@@ -51,50 +55,50 @@ class MaskRCNNConfig:
     image_size: tuple[int, int] = setting(
         (1024, 1024), "height and width in pixels that pictures are fitted into, multiples of 32"
     )
-    max_objects: int = setting(100, "rows of truth a training picture has, most of them empty")
+    max_objects: int = setting(100, "rows of truth per training picture, most of them empty")
 
     # --- backbone and pyramid
     backbone: str = setting("resnet50", "network that makes the features; seglib.models.backbone")
     weights: str | None = setting("imagenet", "its weights: 'imagenet', a file, or None for random")
     alpha: float = setting(1.0, "its width, as a factor; for 'mobilenet_v2' and 'small'")
-    freeze_backbone: bool | None = setting(None, "keep it as it is; None: if it is pretrained")
+    freeze_backbone: bool | None = setting(None, "do not train it; None: if it is pretrained")
     fpn_filters: int = setting(256, "channels of each level of the pyramid")
-    rpn_levels: tuple[str, ...] = setting(LEVELS, "its levels that have anchors, fine to coarse")
-    roi_levels: tuple[str, ...] = setting(LEVELS[:4], "its levels that RoIs are read from")
+    rpn_levels: tuple[str, ...] = setting(LEVELS, "levels that have anchors, fine to coarse")
+    roi_levels: tuple[str, ...] = setting(LEVELS[:4], "levels that RoIs are read from")
 
     # --- anchors and the region proposal network
     anchor_sizes: tuple[float, ...] = setting(
-        (32, 64, 128, 256, 512), "side of a square anchor in pixels, one a level"
+        (32, 64, 128, 256, 512), "side of a square anchor in pixels, one per level"
     )
     anchor_ratios: tuple[float, ...] = setting((0.5, 1.0, 2.0), "height / width of the anchors")
     rpn_filters: int = setting(256, "channels of the region proposal network (RPN)")
-    rpn_positive_iou: float = setting(0.7, "from this IoU with an object on, an anchor is one")
-    rpn_negative_iou: float = setting(0.3, "below this IoU with every object, it is background")
-    rpn_samples: int = setting(256, "anchors a picture that the RPN learns from")
-    rpn_positive_share: float = setting(0.5, "share of objects among them, at most")
+    rpn_positive_iou: float = setting(0.7, "IoU with an object from which anchors are positive")
+    rpn_negative_iou: float = setting(0.3, "IoU with all objects below which they are background")
+    rpn_samples: int = setting(256, "anchors per picture that the RPN learns from")
+    rpn_positive_share: float = setting(0.5, "largest share of positive ones among them")
 
     # --- proposals
-    pre_nms_top_k_train: int = setting(2000, "best anchors a level that become boxes, training")
+    pre_nms_top_k_train: int = setting(2000, "best anchors per level that become boxes, training")
     pre_nms_top_k_predict: int = setting(1000, "the same, predicting")
-    post_nms_top_k_train: int = setting(2000, "proposals a picture that remain, training")
+    post_nms_top_k_train: int = setting(2000, "proposals per picture that remain, training")
     post_nms_top_k_predict: int = setting(1000, "the same, predicting")
-    rpn_nms_iou: float = setting(0.7, "a proposal that overlaps a better one more is dropped")
+    rpn_nms_iou: float = setting(0.7, "drop a proposal whose IoU with a better one exceeds this")
 
     # --- regions of interest (RoIs)
-    rois_per_image: int = setting(512, "proposals a picture that the heads learn from")
-    roi_positive_share: float = setting(0.25, "share of objects among them, at most")
-    roi_positive_iou: float = setting(0.5, "from this IoU with an object on, a proposal is one")
-    box_pool_size: int = setting(7, "cells, in each direction, that the box head sees of a RoI")
-    mask_pool_size: int = setting(14, "cells that the mask head sees of a RoI")
-    pool_samples: int = setting(2, "points that RoIAlign reads in each direction of a cell")
+    rois_per_image: int = setting(512, "proposals per picture that the heads learn from")
+    roi_positive_share: float = setting(0.25, "largest share of positive ones among them")
+    roi_positive_iou: float = setting(0.5, "IoU with an object from which they are positive")
+    box_pool_size: int = setting(7, "side of the grid that the box head sees of a RoI, in cells")
+    mask_pool_size: int = setting(14, "the same, of the mask head")
+    pool_samples: int = setting(2, "points per direction that RoIAlign reads in a cell")
     canonical_size: float = setting(224, "side in pixels of a RoI that is read from level P4")
 
     # --- heads
     box_head_widths: tuple[int, ...] = setting((1024, 1024), "widths of its hidden layers")
-    mask_head_widths: tuple[int, ...] = setting((256,) * 4, "channels of its 3x3 convolutions")
+    mask_head_filters: tuple[int, ...] = setting((256,) * 4, "channels of its 3x3 convolutions")
     mask_size: int = setting(28, "side of a predicted mask: twice mask_pool_size")
     mask_scoring: bool = setting(False, "predict each mask's IoU and multiply the score with it")
-    semantic_classes: int = setting(0, "classes of a semantic head beside the others; 0: none")
+    semantic_classes: int = setting(0, "classes of an additional semantic head; 0: no such head")
     semantic_filters: int = setting(128, "channels of the semantic head")
     box_deviations: tuple[float, ...] = setting(
         (0.1, 0.1, 0.2, 0.2), "what dy, dx, log dh, log dw are divided by"
@@ -102,17 +106,19 @@ class MaskRCNNConfig:
 
     # --- detection
     detection_candidates: int = setting(1000, "best pairs of RoI and class that become boxes")
-    detection_min_score: float = setting(0.05, "scores below are no detections")
-    detection_nms_iou: float = setting(0.5, "a box that overlaps a better one of its class more")
-    max_detections: int = setting(100, "detections a picture, at most")
+    detection_min_score: float = setting(0.05, "detections have higher scores than this")
+    detection_nms_iou: float = setting(
+        0.5, "drop a detection whose IoU with a better one exceeds this"
+    )
+    max_detections: int = setting(100, "most detections per picture")
 
     # --- training
     loss_weights: dict[str, float] = setting(dict.fromkeys(LOSSES, 1.0), "factor of each loss")
     optimizer: str = setting("sgd", "'sgd', or 'adamw' on a cosine")
-    learning_rate: float = setting(0.02, "the highest rate; 0.02 is for 16 pictures a step")
+    learning_rate: float = setting(0.02, "the highest rate; 0.02 is for 16 pictures per step")
     momentum: float = setting(0.9, "of 'sgd'")
     weight_decay: float = setting(1e-4, "each step shrinks the weights by this times the rate")
-    gradient_clip: float | None = setting(None, "longest gradient, over all weights; None: any")
+    gradient_clip: float | None = setting(None, "longest gradient of all weights; None: no limit")
     steps: int = setting(90_000, "length of the training")
     warmup_steps: int = setting(500, "steps over which the rate rises")
     seed: int = setting(0, "of the samples that the losses are computed on")
@@ -124,15 +130,13 @@ class MaskRCNNConfig:
                 object.__setattr__(self, field.name, tuple(value))
         weights = dict.fromkeys(LOSSES, 1.0) | dict(self.loss_weights)
         object.__setattr__(self, "loss_weights", weights)
-        check(self)
+        check_numbers(self)
+        check_sizes(self)
+        check_names(self)
 
     @classmethod
     def small(cls, **changes):
-        """Returns a configuration that learns the drawn pets on a CPU in minutes.
-
-        Args:
-            changes: fields to set otherwise.
-        """
+        """Returns a configuration that learns the drawn pets on a CPU in minutes, with changes."""
         values = {
             "num_classes": 2,
             "class_names": ("cat", "dog"),
@@ -156,7 +160,7 @@ class MaskRCNNConfig:
             "canonical_size": 112,
             "box_head_widths": (128,),
             "mask_pool_size": 8,
-            "mask_head_widths": (48, 48, 48, 48),
+            "mask_head_filters": (48, 48, 48, 48),
             "mask_size": 16,
             "semantic_classes": 3,
             "semantic_filters": 32,
@@ -173,23 +177,19 @@ class MaskRCNNConfig:
 
     @property
     def levels(self):
-        """The levels of the pyramid that are used at all, from fine to coarse."""
+        """The levels of the pyramid that are used, from fine to coarse."""
         used = {*self.rpn_levels, *self.roi_levels}
         return tuple(level for level in LEVELS if level in used)
 
     @property
     def strides(self):
-        """Pixels a cell of each level, `{"P2": 4, …}`."""
+        """Pixels per cell of each level, `{"P2": 4, …}`."""
         return {level: 2 ** int(level[1:]) for level in self.levels}
 
     @property
     def positive_rois(self):
         """The most RoIs of a picture that are objects, in training."""
         return max(round(self.rois_per_image * self.roi_positive_share), 1)
-
-    def name_of(self, class_id):
-        """Returns what a class is called."""
-        return self.class_names[class_id] if self.class_names else f"class {class_id}"
 
     def make_optimizer(self, steps=None):
         """Returns the optimizer that the configuration describes, for `compile`.
@@ -198,13 +198,17 @@ class MaskRCNNConfig:
             steps: length of the training; by default `self.steps`.
 
         Returns:
-            Stochastic gradient descent whose rate falls to a tenth after three quarters of the
-            steps, as published (there: 120,000 of 160,000), or AdamW on a cosine. Both start with
-            a rising rate.
+            SGD whose rate falls to a tenth after three quarters of the steps, as published (there:
+            120,000 of 160,000), or AdamW on a cosine. Both start with a rising rate.
         """
-        from seglib.models.rcnn.optimizer import make_optimizer
-
-        return make_optimizer(self, self.steps if steps is None else steps)
+        steps = self.steps if steps is None else steps
+        shape = "cosine" if self.optimizer == "adamw" else "cut"
+        warmup = min(self.warmup_steps, steps // 2)
+        rate = Rate(self.learning_rate, steps=steps, warmup=warmup, shape=shape)
+        options = {"weight_decay": self.weight_decay, "global_clipnorm": self.gradient_clip}
+        if self.optimizer == "adamw":
+            return keras.optimizers.AdamW(rate, **options)
+        return keras.optimizers.SGD(rate, momentum=self.momentum, **options)
 
     def to_dict(self):
         """Returns the configuration as plain values that JSON can hold."""
@@ -247,18 +251,11 @@ class MaskRCNNConfig:
         return "\n".join(rows)
 
 
-def check(config):
-    """Raises for a value that cannot be."""
-    check_numbers(config)
-    check_sizes(config)
-    check_names(config)
-
-
 def check_numbers(config):
-    """Raises for numbers outside of their range."""
+    """Raises for numbers out of range."""
 
     def expect(names, good, what):
-        for name in names.split():
+        for name in names:
             value = getattr(config, name)
             values = value if isinstance(value, tuple) else (value,)
             if not all(
@@ -266,32 +263,20 @@ def check_numbers(config):
             ):
                 raise ValueError(f"{name} is {value!r}, expected {what}.")
 
-    whole = (
-        "num_classes max_objects fpn_filters rpn_filters rpn_samples pre_nms_top_k_train "
-        "pre_nms_top_k_predict post_nms_top_k_train post_nms_top_k_predict rois_per_image "
-        "box_pool_size mask_pool_size pool_samples mask_size box_head_widths mask_head_widths "
-        "semantic_filters detection_candidates max_detections steps image_size"
-    )
+    fields = dataclasses.fields(config)
+    from_0 = ("semantic_classes", "warmup_steps", "seed")
+    whole = [f.name for f in fields if f.type in (int, tuple[int, int], tuple[int, ...])]
+    whole = [name for name in whole if name not in from_0]
+    shares = [f.name for f in fields if f.name.endswith(("_iou", "_share", "_score"))]
+    above_0 = "alpha anchor_sizes anchor_ratios canonical_size box_deviations learning_rate"
     expect(whole, lambda v: v >= 1 and v == int(v), "whole numbers of at least 1")
-    expect(
-        "semantic_classes warmup_steps seed",
-        lambda v: v >= 0 and v == int(v),
-        "a whole number of at least 0",
-    )
-    expect(
-        "alpha anchor_sizes anchor_ratios canonical_size box_deviations learning_rate",
-        lambda v: 0 < v < float("inf"),
-        "numbers above 0",
-    )
-    expect("weight_decay", lambda v: v >= 0, "a number of at least 0")
-    expect("momentum", lambda v: 0 <= v < 1, "a number from 0 to below 1")
-    shares = (
-        "rpn_positive_iou rpn_negative_iou rpn_positive_share rpn_nms_iou roi_positive_share "
-        "roi_positive_iou detection_min_score detection_nms_iou"
-    )
+    expect(from_0, lambda v: v >= 0 and v == int(v), "a whole number of at least 0")
+    expect(above_0.split(), lambda v: 0 < v < float("inf"), "numbers above 0")
+    expect(["weight_decay"], lambda v: v >= 0, "a number of at least 0")
+    expect(["momentum"], lambda v: 0 <= v < 1, "a number from 0 to below 1")
     expect(shares, lambda v: 0 <= v <= 1, "a number from 0 to 1")
     if config.gradient_clip is not None:
-        expect("gradient_clip", lambda v: v > 0, "a number above 0, or None for no limit")
+        expect(["gradient_clip"], lambda v: v > 0, "a number above 0, or None for no limit")
     if config.rpn_negative_iou > config.rpn_positive_iou:
         raise ValueError(
             f"rpn_negative_iou is {config.rpn_negative_iou} and rpn_positive_iou "
@@ -301,23 +286,21 @@ def check_numbers(config):
 
 
 def check_sizes(config):
-    """Raises for settings that do not fit each other."""
+    """Raises for settings that contradict each other."""
     if len(config.image_size) != 2 or any(size % 32 for size in config.image_size):
         raise ValueError(
             f"image_size is {config.image_size}, expected (height, width), multiples of 32: the "
             "backbone halves the picture five times."
         )
+    runs = [LEVELS[a:b] for a in range(5) for b in range(a + 1, 6)]
     for name in ("rpn_levels", "roi_levels"):
         levels = getattr(config, name)
-        first = LEVELS.index(levels[0]) if levels and levels[0] in LEVELS else 0
-        if not levels or levels != LEVELS[first : first + len(levels)]:
+        if levels not in runs:
             raise ValueError(
                 f"{name} is {levels!r}, expected neighbors out of {', '.join(LEVELS)}, from fine "
                 "to coarse."
             )
-    if config.levels != LEVELS[LEVELS.index(config.levels[0]) :][: len(config.levels)] or (
-        config.levels[-1] not in ("P5", "P6")
-    ):
+    if config.levels not in runs or config.levels[-1] not in ("P5", "P6"):
         raise ValueError(
             f"rpn_levels and roi_levels are together {', '.join(config.levels)}, expected levels "
             "without a gap up to P5 or P6: each level of the pyramid has weights that must learn."
@@ -347,7 +330,7 @@ def check_sizes(config):
 
 
 def check_names(config):
-    """Raises for names that mean nothing."""
+    """Raises for unknown names, or another number of them than expected."""
     if config.class_names is not None and len(config.class_names) != config.num_classes:
         raise ValueError(
             f"class_names has {len(config.class_names)} entries, expected num_classes, "

@@ -1,4 +1,4 @@
-"""Detections: from what the heads say of each proposal to a list of objects."""
+"""Detections: from the outputs of the heads to a list of objects."""
 
 import numpy as np
 from keras import ops
@@ -9,11 +9,11 @@ from seglib.models.rcnn.paste import paste
 
 
 def select(proposals, logits, deltas, config):
-    """Picks the objects out of what the box head says, a fixed number a picture.
+    """Picks a fixed number of detections per picture from the outputs of the box head.
 
-    Each pair of a proposal and a class is a candidate: the proposal, moved and grown as the head
-    says for this class, with the class's probability. The best ones above the lowest score are cut
-    at the picture's edges, and of those of one class that overlap too much the best remains.
+    Each pair of a proposal and a class is a candidate: the proposal, refined for this class, with
+    the class's probability. The best ones above the lowest score are cut at the picture's edges,
+    and of those of one class that overlap too much the best remains.
 
     Args:
         proposals: `[B, R, 4]`; those without area do not count.
@@ -47,12 +47,11 @@ def select(proposals, logits, deltas, config):
         class_ids=class_id,
     )
     boxes = ops.take_along_axis(boxes, kept[..., None], axis=1)
+    class_id, scores = (ops.take_along_axis(x, kept, axis=1) for x in (class_id, scores))
     return {
         "boxes": ops.where(valid[..., None], boxes, 0.0),
-        "classes": ops.where(
-            valid, ops.cast(ops.take_along_axis(class_id, kept, axis=1), "int32"), -1
-        ),
-        "scores": ops.where(valid, ops.take_along_axis(scores, kept, axis=1), 0.0),
+        "classes": ops.where(valid, ops.cast(class_id, "int32"), -1),
+        "scores": ops.where(valid, scores, 0.0),
     }
 
 
@@ -69,20 +68,16 @@ def sort(found):
 
 
 def at_full_size(found, fit):
-    """Turns the detections of one picture into those of the picture as it came.
+    """Returns one picture's detections in its own pixels, as `MaskRCNN.detect` does.
 
     Args:
-        found: a dict of NumPy arrays, one picture's part of what the model returns.
+        found: a dict of NumPy arrays, the picture's part of the model's output.
         fit: `Fit` of the picture.
-
-    Returns:
-        A dict of `boxes` `[n, 4]`, `classes` `[n]`, `scores` `[n]` and `masks` `[n, H, W]` (bool),
-        in the picture's own pixels, sorted by score; and `class_scores`, if they were there.
     """
     height, width = fit.size
     boxes = fit.back(found["boxes"])
     cut = np.clip(boxes, 0, np.float32([height, width, height, width]))
-    # What was found in the gray beside the picture is no object of it.
+    # Detections in the gray beside the picture are dropped.
     inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
     chosen = (found["classes"] >= 0) & inside
     scores = {name: x[chosen].astype(np.float32) for name, x in found.items() if "scores" in name}

@@ -6,12 +6,10 @@ import numpy as np
 
 from seglib.core.constants import GRAY
 
-# What the rest of the picture holds: mid-gray, which says nothing about edges of objects.
-
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Where a picture went: multiply its coordinates by these factors to find it.
+    """How a picture was scaled into the model's input.
 
     Args:
         size: `(height, width)` of the picture itself, in pixels.
@@ -22,10 +20,7 @@ class Fit:
     scale: tuple[float, float]
 
     def back(self, boxes):
-        """Returns boxes of the model's picture, `[n, 4]`, in the picture's own pixels.
-
-        They may reach beyond the picture.
-        """
+        """Returns boxes of the model's input, `[n, 4]`, in the picture's own pixels."""
         return np.asarray(boxes, np.float32) / np.float32([*self.scale, *self.scale])
 
 
@@ -41,10 +36,10 @@ def letterbox(image, size, fill=GRAY):
         fill: value of the pixels beside it, by default mid-gray.
 
     Returns:
-        `(picture, fit)`: float32 `[height, width, 3]`, and a `Fit` that leads back.
+        `(picture, fit)`: float32 `[height, width, 3]`, and its `Fit`.
 
     Raises:
-        ValueError: if it is no such picture.
+        ValueError: for another shape, or values that are not finite.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

@@ -1,7 +1,11 @@
 """The losses of Mask R-CNN, each divided as published, and 0 where there is nothing to learn.
 
-Labels of -1 mark rows that do not count. The numbers that a loss is divided by are counted over the
-whole batch.
+A loss is divided by numbers that are counted over the whole batch. Shapes, the same everywhere:
+
+- of S sampled anchors: `labels` `[B, S]` (1 object, 0 background, -1 unused), `deltas` `[B, S, 4]`;
+- of R sampled regions: `classes` `[B, R]` (0 … C-1, C for background, -1 unused), class logits
+  `[B, R, C + 1]`, `deltas` `[B, R, C, 4]`, true ones `[B, R, 4]`, mask logits `[B, R, m, m, C]`,
+  true masks `[B, R, m, m]` (0 to 1).
 """
 
 from keras import ops
@@ -29,11 +33,7 @@ def log_loss(labels, logits):
 
 
 def rpn_class_loss(labels, objectness):
-    """Returns the mean log loss over the sampled anchors.
-
-    Args:
-        labels: `[B, S]`, 1 object, 0 background, -1 unused.
-        objectness: logits `[B, S]`.
+    """Returns the mean log loss of logits `[B, S]` over the sampled anchors.
 
     Reference:
         Ren et al.: Faster R-CNN, NIPS 2015, equation 1, first term.
@@ -48,11 +48,6 @@ def rpn_box_loss(labels, true_deltas, deltas):
     The paper divides by the number of places of anchors, about 2400, and multiplies by 10: about
     the same number, as it says, as the 256 samples.
 
-    Args:
-        labels: `[B, S]`, 1 object, 0 background, -1 unused.
-        true_deltas: `[B, S, 4]`.
-        deltas: `[B, S, 4]`.
-
     Reference:
         Ren et al.: Faster R-CNN, NIPS 2015, equation 1, second term.
     """
@@ -62,10 +57,6 @@ def rpn_box_loss(labels, true_deltas, deltas):
 
 def class_loss(classes, logits):
     """Returns the mean cross-entropy over the sampled regions.
-
-    Args:
-        classes: `[B, R]`, 0 … C, C for background, -1 unused.
-        logits: `[B, R, C + 1]`.
 
     Reference:
         Girshick: Fast R-CNN, ICCV 2015, equation 1, first term.
@@ -78,16 +69,10 @@ def class_loss(classes, logits):
 def box_loss(classes, true_deltas, deltas):
     """Returns the smooth L1 loss of the true class's refinements, divided by all regions.
 
-    Args:
-        classes: `[B, R]`, 0 … C, C for background, -1 unused.
-        true_deltas: `[B, R, 4]`.
-        deltas: `[B, R, C, 4]`, one refinement a class.
-
     Reference:
         Girshick: Fast R-CNN, ICCV 2015, equations 1 and 2.
     """
-    num_classes = deltas.shape[2]
-    is_object = ops.logical_and(classes >= 0, classes < num_classes)
+    is_object = ops.logical_and(classes >= 0, classes < deltas.shape[2])
     chosen = of_class(deltas, classes, axis=2)  # (B, R, 4)
     error = ops.sum(smooth_l1(chosen - true_deltas), axis=-1)
     return mean_over(ops.where(is_object, error, 0.0), classes >= 0)
@@ -95,11 +80,6 @@ def box_loss(classes, true_deltas, deltas):
 
 def mask_loss(classes, true_masks, logits):
     """Returns the mean log loss over the cells of the objects' masks, that of their class only.
-
-    Args:
-        classes: `[B, R]`, 0 … C-1; any other number is no object.
-        true_masks: `[B, R, m, m]`, 0 to 1.
-        logits: `[B, R, m, m, C]`.
 
     Reference:
         He et al.: Mask R-CNN, ICCV 2017, section 3.
@@ -110,12 +90,12 @@ def mask_loss(classes, true_masks, logits):
 
 
 def mask_score_loss(classes, true_iou, scores):
-    """Returns the mean squared error of the guessed IoUs, over the objects.
+    """Returns the mean squared error of the objects' predicted IoUs.
 
     Args:
-        classes: `[B, R]`, 0 … C-1; any other number is no object.
-        true_iou: `[B, R]`, of the predicted mask with the true one; see `mask_iou`.
-        scores: `[B, R, C]`, one guess a class.
+        classes: `[B, R]`.
+        true_iou: `[B, R]`; see `mask_iou`.
+        scores: predictions `[B, R, C]`.
 
     Reference:
         Huang et al.: Mask Scoring R-CNN, CVPR 2019, section 3.2.
@@ -130,8 +110,8 @@ def mask_iou(probabilities, true_masks, whole_area):
 
     Args:
         probabilities: `[B, R, m, m]`.
-        true_masks: `[B, R, m, m]`, 0 to 1, what of the object lies within the region.
-        whole_area: `[B, R]`, the whole object's area in cells, also what lies outside.
+        true_masks: `[B, R, m, m]`, the part of the object within the region.
+        whole_area: `[B, R]`, the whole object's area in cells.
 
     Returns:
         `[B, R]`, 0 to 1. No gradient flows through it.
@@ -160,13 +140,7 @@ def semantic_loss(label_map, logits):
 
 
 def of_class(x, classes, *, axis):
-    """Picks, for each region, the entry of its class along an axis; zeros if it has none.
-
-    Args:
-        x: `[B, R, …, C, …]`.
-        classes: `[B, R]`.
-        axis: that of the classes.
-    """
+    """Picks from `[B, R, …, C, …]` the entry of each region's class; zeros if it has none."""
     choice = ops.one_hot(classes, x.shape[axis], dtype=x.dtype)  # (B, R, C), zeros outside
     shape = [1] * len(x.shape)
     shape[0], shape[1], shape[axis] = -1, x.shape[1], x.shape[axis]

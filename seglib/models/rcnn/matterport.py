@@ -1,4 +1,4 @@
-"""Weights of matterport's Mask R-CNN, for Keras 2, in a model of this package."""
+"""Loads the weights of matterport's Mask R-CNN, for Keras 2."""
 
 import os
 
@@ -9,7 +9,7 @@ from seglib.models.backbones import MEAN_BGR
 from seglib.models.rcnn.config import MaskRCNNConfig
 from seglib.models.rcnn.matterport_model import MatterportMaskRCNN
 
-# What their settings for COCO are where ours are others.
+# Their settings for COCO that differ from ours.
 SETTINGS = {
     "backbone": "resnet101",
     "rpn_filters": 512,
@@ -22,7 +22,7 @@ SETTINGS = {
     "learning_rate": 0.001,
     "gradient_clip": 5.0,
 }
-# Width divided by height, the other way round than ours, in their order.
+# Width / height, where ours is height / width, in their order.
 RATIOS = (0.5, 1.0, 2.0)
 MEAN_RGB = (123.7, 116.8, 103.9)
 # What they add to each variance before the root.
@@ -38,8 +38,8 @@ def matterport(path, *, heads=True, **settings):
     Args:
         path: of the file, such as `mask_rcnn_coco.h5` of their releases.
         heads: see `load_matterport`.
-        settings: fields of `MaskRCNNConfig` that are to differ from theirs for COCO;
-            `num_classes`, and `backbone="resnet50"` for a file with that.
+        settings: fields of `MaskRCNNConfig` that differ from theirs for COCO, such as `num_classes`
+            and `backbone`.
 
     Returns:
         `MatterportMaskRCNN`.
@@ -60,39 +60,35 @@ def matterport(path, *, heads=True, **settings):
 
 
 def load_matterport(model, path, *, heads=True):
-    """Loads weights that matterport's Mask R-CNN saved; all of them fit, or none is changed.
+    """Loads weights that matterport's Mask R-CNN saved; a failed load leaves the model unchanged.
 
-    The numbers are converted where the two differ, so that the network stays the same function:
+    The numbers are converted so that the network stays the same function:
 
     - Their pictures are RGB less a mean color, ours BGR less almost the same: the first kernel is
-      turned round and the difference goes into its bias.
+      reversed, and its bias takes the difference.
     - Their BatchNorm adds 1e-3 to each variance, ours 1.001e-5: the variances make up for it. That
-      of the heads, which ours do not have, goes into the kernel and bias before.
-    - Their region proposal network has two logits an anchor, background and object: ours is the
-      difference. Its anchors come in the order of width / height instead of height / width.
+      of the heads, which ours lack, goes into the kernel and bias before it.
+    - Their region proposal network has two logits per anchor, background and object: ours is the
+      difference. Its anchors are ordered by width / height instead of height / width.
     - Their class 0 is the background, ours the last. Ours refines and outlines no background.
 
-    What the weights do not say, such as how a feature map is read in a box, `MatterportMaskRCNN`
-    does as they do.
+    `MatterportMaskRCNN` places boxes and reads features as theirs does.
 
-    The file `mask_rcnn_coco.h5` itself was not at hand when this was written. The tests make a file
-    of random numbers with the layer names and layouts of matterport's source, and evaluate that
-    network step by step in plain TensorFlow; features, proposals, classes, boxes and masks are the
-    same here. That proves the conversion. It does not prove that the published file is built so,
-    nor any average precision on COCO. Its length speaks for it: 257.6 million bytes, says issue 653
-    of matterport's repository; one of random numbers for ResNet-101 and 81 classes has 257.3.
+    This was not tested with the published file `mask_rcnn_coco.h5`. The tests write a file of
+    random numbers with the layer names and layouts of matterport's source and evaluate that network
+    in plain TensorFlow: features, proposals, classes, boxes and masks are the same here. Such a
+    file for ResNet-101 and 81 classes has 257.3 million bytes, the published one 257.6 (issue 653
+    of matterport's repository).
 
     Args:
-        model: `MatterportMaskRCNN` with a backbone `"resnet50"` or `"resnet101"`. Parts that the
-            file does not have, mask scores and a semantic head, stay as they are.
+        model: `MatterportMaskRCNN`. Heads that the file lacks, for mask scores and label maps,
+            stay as they are.
         path: of the file.
-        heads: `False` leaves the last layers, which depend on the classes, as they are: to train
-            them for other classes.
+        heads: `False` leaves the last layers, which depend on the classes, as they are.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not of matterport's Mask R-CNN, or of one with other sizes; or if the
-            model is a plain `MaskRCNN`.
+        ValueError: for a file of another network or of other sizes, or a plain `MaskRCNN`.
 
     Reference:
         Abdulla: Mask R-CNN for object detection and instance segmentation on Keras and TensorFlow,
@@ -143,11 +139,11 @@ def read(path):
 
 
 def assign(model, weights, path, heads):
-    """Puts converted weights into a model, if all of them fit."""
+    """Puts converted weights into a model if all of them fit."""
     try:
         changes = backbone(model, weights) + pyramid(model, weights)
         changes += region_proposals(model, weights)
-        changes += box_head(model, weights) + mask_head(model, weights)
+        changes += hidden_layers(model, weights)
         if heads:
             changes += last_layers(model, weights)
     except KeyError as error:
@@ -167,17 +163,17 @@ def assign(model, weights, path, heads):
 
 
 def backbone(model, weights):
-    """Returns what becomes of the ResNet, a list of (layer in the file, variable, value)."""
+    """Returns the changes of the ResNet, a list of (layer in the file, variable, value)."""
     changes = []
-    for theirs, ours in blocks(model.config.backbone):
-        for shortcut, (branch, k) in enumerate((("2a", 1), ("2b", 2), ("2c", 3), ("1", 0))):
-            name = f"res{theirs}_branch{branch}"
-            if shortcut == 3 and not ours.endswith("block1"):
-                continue  # only the first block of a stage has a convolution there
-            conv = model.backbone.get_layer(f"{ours}_{k}_conv")
-            norm = model.backbone.get_layer(f"{ours}_{k}_bn")
-            changes += kernel_and_bias(name, conv, weights[name])
-            changes += statistics(f"bn{theirs}_branch{branch}", norm, weights)
+    numbers = {2: 3, 3: 4, 4: {"resnet50": 6, "resnet101": 23}[model.config.backbone], 5: 3}
+    for stage, n in ((stage, n) for stage, number in numbers.items() for n in range(number)):
+        branches = {"2a": 1, "2b": 2, "2c": 3} | ({"1": 0} if n == 0 else {})  # "1": shortcut
+        for branch, k in branches.items():
+            theirs = f"{stage}{chr(ord('a') + n)}_branch{branch}"
+            ours = f"conv{stage}_block{n + 1}_{k}"
+            conv, norm = (model.backbone.get_layer(f"{ours}_{kind}") for kind in ("conv", "bn"))
+            changes += kernel_and_bias(f"res{theirs}", conv, weights[f"res{theirs}"])
+            changes += statistics(f"bn{theirs}", norm, weights)
     first = weights["conv1"]
     lighter = np.subtract(MEAN_BGR[::-1], MEAN_RGB)
     bias = first["bias"] + np.einsum("hwcf,c->f", first["kernel"], lighter)
@@ -186,35 +182,24 @@ def backbone(model, weights):
     return changes + statistics("bn_conv1", model.backbone.get_layer("conv1_bn"), weights)
 
 
-def blocks(backbone):
-    """Returns the names of each residual block, theirs and ours: ("2a", "conv2_block1"), …"""
-    numbers = {2: 3, 3: 4, 4: {"resnet50": 6, "resnet101": 23}[backbone], 5: 3}
-    return [
-        (f"{stage}{chr(ord('a') + n)}", f"conv{stage}_block{n + 1}")
-        for stage, number in numbers.items()
-        for n in range(number)
-    ]
-
-
 def pyramid(model, weights):
-    """Returns what becomes of the feature pyramid."""
+    """Returns the changes of the feature pyramid."""
     changes = []
     for n in range(2, 6):
-        for name, ours in (
-            (f"fpn_c{n}p{n}", f"fpn_lateral_P{n}"),
-            (f"fpn_p{n}", f"fpn_smooth_P{n}"),
-        ):
+        names = {f"fpn_c{n}p{n}": f"fpn_lateral_P{n}", f"fpn_p{n}": f"fpn_smooth_P{n}"}
+        for name, ours in names.items():
             changes += kernel_and_bias(name, model.fpn.get_layer(ours), weights[name])
     return changes
 
 
 def region_proposals(model, weights):
-    """Returns what becomes of the region proposal network."""
-    changes = kernel_and_bias("rpn_conv_shared", model.rpn.shared, weights["rpn_conv_shared"])
+    """Returns the changes of the region proposal network."""
+    name = "rpn_conv_shared"
+    changes = kernel_and_bias(name, model.rpn.get_layer("rpn_shared"), weights[name])
     order = [RATIOS.index(1 / ratio) for ratio in model.config.anchor_ratios]
     for name, layer, numbers in (
-        ("rpn_class_raw", model.rpn.objectness, 2),
-        ("rpn_bbox_pred", model.rpn.deltas, 4),
+        ("rpn_class_raw", model.rpn.get_layer("rpn_objectness"), 2),
+        ("rpn_bbox_pred", model.rpn.get_layer("rpn_deltas"), 4),
     ):
         values = {}
         for kind, value in weights[name].items():  # (…, anchors * numbers)
@@ -226,39 +211,33 @@ def region_proposals(model, weights):
     return changes
 
 
-def box_head(model, weights):
-    """Returns what becomes of the hidden layers of the box head."""
+def hidden_layers(model, weights):
+    """Returns the changes of the box and mask heads but for their last layers."""
     changes = []
-    for k, layer in enumerate(model.box_head.hidden, start=1):
-        name = f"mrcnn_class_conv{k}"
-        values = folded(weights[name], weights[f"mrcnn_class_bn{k}"])
-        # a convolution as large as its map is a dense layer
-        values["kernel"] = values["kernel"].reshape(-1, values["kernel"].shape[-1])
-        changes += kernel_and_bias(name, layer, values)
-    return changes
-
-
-def mask_head(model, weights):
-    """Returns what becomes of the mask head but for its last layer."""
-    changes = []
-    for k, layer in enumerate(model.mask_head.convs, start=1):
-        name = f"mrcnn_mask_conv{k}"
-        values = folded(weights[name], weights[f"mrcnn_mask_bn{k}"])
-        changes += kernel_and_bias(name, layer, values)
-    name = "mrcnn_mask_deconv"
-    return changes + kernel_and_bias(name, model.mask_head.enlarge, weights[name])
+    for head, theirs, layer, number in (
+        (model.box_head, "class", "box_head_hidden", len(model.config.box_head_widths)),
+        (model.mask_head, "mask", "mask_head_conv", len(model.config.mask_head_filters)),
+    ):
+        for n in range(number):
+            name = f"mrcnn_{theirs}_conv{n + 1}"
+            values = folded(weights[name], weights[f"mrcnn_{theirs}_bn{n + 1}"])
+            if theirs == "class":  # a convolution as large as its map is a dense layer
+                values["kernel"] = values["kernel"].reshape(-1, values["kernel"].shape[-1])
+            changes += kernel_and_bias(name, head.get_layer(f"{layer}_{n}"), values)
+    name, layer = "mrcnn_mask_deconv", model.mask_head.get_layer("mask_head_enlarge")
+    return changes + kernel_and_bias(name, layer, weights[name])
 
 
 def last_layers(model, weights):
-    """Returns what becomes of the layers that depend on the classes."""
+    """Returns the changes of the layers that depend on the classes."""
     classes, refine, mask = (weights[name] for name in HEADS)
     objects_first = {kind: np.roll(value, -1, axis=-1) for kind, value in classes.items()}
     refine = {kind: value[..., 4:] for kind, value in refine.items()}
     mask = {kind: value[..., 1:] for kind, value in mask.items()}
     return [
-        *kernel_and_bias(HEADS[0], model.box_head.classify, objects_first),
-        *kernel_and_bias(HEADS[1], model.box_head.refine, refine),
-        *kernel_and_bias(HEADS[2], model.mask_head.classify, mask),
+        *kernel_and_bias(HEADS[0], model.box_head.get_layer("box_head_classify"), objects_first),
+        *kernel_and_bias(HEADS[1], model.box_head.get_layer("box_head_refine"), refine),
+        *kernel_and_bias(HEADS[2], model.mask_head.get_layer("mask_head_classify"), mask),
     ]
 
 

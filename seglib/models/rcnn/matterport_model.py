@@ -4,10 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from seglib.models.rcnn.anchors import anchors_per_level
 from seglib.models.rcnn.boxes import clip
 from seglib.models.rcnn.model import MaskRCNN
-from seglib.models.rcnn.proposals import propose
 from seglib.models.rcnn.roi_align import level_of, roi_align
 
 # From the edges of a box, ours, to the centers of its outermost pixels, theirs.
@@ -18,11 +16,11 @@ TO_CENTERS = np.float32([0, 0, 1, 1])
 class MatterportMaskRCNN(MaskRCNN):
     """`MaskRCNN` for weights of matterport's, which learned from another geometry.
 
-    A network that learned where a feature is read expects it there: half a cell elsewhere is up to
-    16 pixels in the picture. What is other than in `MaskRCNN`:
+    Half a cell is up to 16 pixels in the picture, so features must be read where the network
+    learned them. The differences from `MaskRCNN`:
 
-    - A box runs, inside of the model, from the center of its first pixel to that of its last, so
-      it is a pixel smaller each way. What comes in and out is as everywhere in this package.
+    - Inside the model a box runs from the center of its first pixel to that of its last, so it is
+      a pixel smaller each way. Inputs and outputs are as everywhere in this package.
     - Anchors stand at the upper left corner of their cell, not in its middle.
     - A feature map is read in a box at points from edge to edge, one a bin, instead of within the
       bins; the first and last cells of a map belong to the picture's first and last pixels.
@@ -30,12 +28,11 @@ class MatterportMaskRCNN(MaskRCNN):
     - The pooling at the beginning of the ResNet pads after the last row and column, not before the
       first.
     - Before the suppression the best anchors of all levels together are chosen, not of each.
-    - What a picture leaves free of the model's input is black, not gray.
+    - The rest of the model's input beside a picture is black, not gray.
 
-    Other than theirs remain: `detect` puts a picture into the upper left corner, they into the
-    middle; and a small square one becomes as large as the model's input, theirs at least 800
-    pixels. Masks are cut and pasted with the exact box, theirs with a
-    rounded one.
+    Three differences from theirs remain: `detect` puts a picture into the upper left corner, they
+    into the middle; a small square one becomes as large as the model's input, theirs at least 800
+    pixels; masks are cut and pasted with the exact box, theirs with a rounded one.
 
     Args:
         config: `MaskRCNNConfig` with a backbone `"resnet50"` or `"resnet101"`.
@@ -49,6 +46,8 @@ class MatterportMaskRCNN(MaskRCNN):
     """
 
     padding = 0
+    anchor_offset = 0
+    ranks_levels_apart = False
 
     def __init__(self, config, **kwargs):
         if config.backbone not in ("resnet50", "resnet101"):
@@ -63,37 +62,17 @@ class MatterportMaskRCNN(MaskRCNN):
             )
         super().__init__(config, **kwargs)
         self.backbone.get_layer("pool1_pad").padding = ((0, 1), (0, 1))
-        found = anchors_per_level(
-            *config.image_size,
-            strides=tuple(config.strides[level] for level in config.rpn_levels),
-            sizes=config.anchor_sizes,
-            ratios=config.anchor_ratios,
-            offset=0,
-        )
-        self.anchors = [anchors - TO_CENTERS for anchors in found]
+        self.anchors = [anchors - TO_CENTERS for anchors in self.anchors]
 
     @property
-    def last_pixel(self):
+    def frame(self):
         """Center of the picture's last pixel, (y, x)."""
         height, width = self.config.image_size
         return height - 1, width - 1
 
-    def propose(self, objectness, deltas, training=False):
-        config = self.config
-        return propose(
-            objectness,
-            deltas,
-            [np.concatenate(self.anchors)],
-            image_size=self.last_pixel,
-            pre_top_k=config.pre_nms_top_k_train if training else config.pre_nms_top_k_predict,
-            post_top_k=config.post_nms_top_k_train if training else config.post_nms_top_k_predict,
-            iou_threshold=config.rpn_nms_iou,
-            deviations=config.box_deviations,
-        )
-
     def align(self, features, boxes, size):
         names = self.config.roi_levels
-        boxes = clip(boxes, *self.last_pixel)
+        boxes = clip(boxes, *self.frame)
         level = self.level_of(boxes)
         boxes = as_bins(boxes * self.cells_per_pixel(features, level), size)
         stride = 2.0 ** ops.cast(level, "float32")
@@ -111,7 +90,7 @@ class MatterportMaskRCNN(MaskRCNN):
         levels = self.config.roi_levels
         # Rounding to the nearest is rounding down from half a level more. They take the size as a
         # share of the picture, whose sides are a pixel shorter from center to center.
-        share = np.prod(np.divide(self.last_pixel, self.config.image_size))
+        share = np.prod(np.divide(self.frame, self.config.image_size))
         return level_of(
             boxes,
             finest=int(levels[0][1:]),
@@ -123,12 +102,12 @@ class MatterportMaskRCNN(MaskRCNN):
         """Returns what each box is multiplied by to be in cells of its level, `[B, R, 4]`."""
         names = self.config.roi_levels
         cells = np.array([features[name].shape[1:3] for name in names])  # (L, 2)
-        scale = np.tile((cells - 1) / self.last_pixel, 2).astype("float32")  # (L, 4)
+        scale = np.tile((cells - 1) / self.frame, 2).astype("float32")  # (L, 4)
         return ops.take(ops.convert_to_tensor(scale), level - int(names[0][1:]), axis=0)
 
     def find(self, features, proposals):
         found = super().find(features, proposals)
-        boxes = clip(found["boxes"], *self.last_pixel) + TO_CENTERS
+        boxes = clip(found["boxes"], *self.frame) + TO_CENTERS
         found["boxes"] = ops.where(found["classes"][..., None] >= 0, boxes, 0.0)
         return found
 

@@ -1,10 +1,11 @@
-"""Mask R-CNN: finds each object, says what it is, and outlines it."""
+"""Mask R-CNN: finds, classifies and outlines each object."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from seglib.core.constants import GRAY
+from seglib.core.precision import dtype_policy
 from seglib.models.backbones import backbone as build_backbone
 from seglib.models.backbones import freeze_statistics, unfreeze
 from seglib.models.guarded import Guarded
@@ -15,11 +16,11 @@ from seglib.models.rcnn.anchors import anchors_per_level
 from seglib.models.rcnn.boxes import area
 from seglib.models.rcnn.config import LOSSES, MaskRCNNConfig
 from seglib.models.rcnn.detection import at_full_size, select, sort
-from seglib.models.rcnn.heads import BoxHead, MaskHead, MaskScoreHead, semantic_head
+from seglib.models.rcnn.heads import box_head, mask_head, mask_score_head, semantic_head
 from seglib.models.rcnn.letterbox import letterbox
 from seglib.models.rcnn.proposals import propose
 from seglib.models.rcnn.roi_align import crop_masks, roi_align
-from seglib.models.rcnn.rpn import RPN
+from seglib.models.rcnn.rpn import rpn
 from seglib.models.rcnn.targets import anchor_targets, roi_targets, semantic_target
 
 
@@ -27,13 +28,12 @@ from seglib.models.rcnn.targets import anchor_targets, roi_targets, semantic_tar
 class MaskRCNN(Guarded, keras.Model):
     """A Mask R-CNN that trains with plain `compile` and `fit` and detects with `detect`.
 
-    In two stages: the region proposal network finds boxes that may hold an object; three heads then
-    look at the features of each box and say what it is, where its edges are, and which pixels
-    belong to it.
+    In two stages: the region proposal network finds boxes that may hold an object; from the
+    features of each box, the heads then predict its class, its exact edges and its mask.
 
     `model(images)` returns the detections in the picture that the model sees; `detect` those in
-    pictures of any size, with masks at full size. In training the losses stand in the logs, each
-    under its name, `loss` being their weighted sum.
+    pictures of any size, with masks at full size. The logs of training hold each loss by name, and
+    `loss`, their weighted sum.
 
     Args:
         config: `MaskRCNNConfig`.
@@ -44,15 +44,15 @@ class MaskRCNN(Guarded, keras.Model):
         Images `[B, H, W, 3]`, values 0 to 255, H and W being `config.image_size`, to a dict of
         `boxes` `[B, D, 4]`, `classes` `[B, D]`, `scores` `[B, D]` and `masks` `[B, D, m, m]`
         (probabilities), D being `max_detections`; rows without a detection have class -1. With
-        mask scoring also `class_scores`, of which and the masks' scores `scores` are the products;
-        with a semantic head `semantic`, logits `[B, H/4, W/4, S]`.
+        mask scoring, `scores` is the product of `class_scores` and the predicted IoU of the mask;
+        with a semantic head there is `semantic`, logits `[B, H/4, W/4, S]`.
 
         Training data: `(images, targets)`, targets a dict of `boxes` `[B, N, 4]`, `classes`
         `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`; optionally `semantic`
         `[B, H, W]`, a label map, which is made of the masks otherwise.
 
     Raises:
-        ValueError: for targets that are none.
+        ValueError: for targets of another structure or shape.
 
     Example:
         >>> model = MaskRCNN(MaskRCNNConfig.small())
@@ -65,6 +65,8 @@ class MaskRCNN(Guarded, keras.Model):
     """
 
     padding = GRAY  # what `detect` puts beside a picture of another shape
+    anchor_offset = 0.5  # where in its cell an anchor's center is
+    ranks_levels_apart = True  # whether the best anchors of each level become proposals
 
     def __init__(self, config, *, load_backbone=True, **kwargs):
         kwargs.setdefault("name", "mask_rcnn")
@@ -77,8 +79,8 @@ class MaskRCNN(Guarded, keras.Model):
             alpha=config.alpha,
             input_shape=(height, width, 3),
         )
-        # Statistics that were learned from a million pictures are not to be lost to a few small
-        # batches; those of random weights mean nothing yet.
+        # A few small batches must not replace statistics learned from a million pictures; those of
+        # random weights mean nothing yet.
         self.train_statistics = config.weights is None
         frozen = config.freeze_backbone
         self.backbone.trainable = not (config.weights is not None if frozen is None else frozen)
@@ -95,18 +97,20 @@ class MaskRCNN(Guarded, keras.Model):
         )
         levels = {level: levels[level] for level in config.levels}
         self.fpn = keras.Model(features, levels, name="fpn")
-        self.rpn = RPN(len(config.anchor_ratios), filters=config.rpn_filters, name="rpn")
-        self.box_head = BoxHead(config.num_classes, widths=config.box_head_widths, name="box_head")
-        self.mask_head = MaskHead(
-            config.num_classes, widths=config.mask_head_widths, name="mask_head"
+        self.rpn = rpn(
+            {level: levels[level] for level in config.rpn_levels},
+            len(config.anchor_ratios),
+            filters=config.rpn_filters,
         )
+        sizes = (config.box_pool_size, config.mask_pool_size)
+        box, mask = ((size, size, config.fpn_filters) for size in sizes)
+        widths, filters = config.box_head_widths, config.mask_head_filters
+        self.box_head = box_head(box, config.num_classes, widths=widths)
+        self.mask_head = mask_head(mask, config.num_classes, filters=filters)
         self.mask_score_head = self.semantic_head = None
         if config.mask_scoring:
-            self.mask_score_head = MaskScoreHead(
-                config.num_classes,
-                widths=config.mask_head_widths,
-                hidden=config.box_head_widths,
-                name="mask_score_head",
+            self.mask_score_head = mask_score_head(
+                mask, config.num_classes, filters=filters, widths=widths
             )
         if config.semantic_classes:
             self.semantic_head = semantic_head(
@@ -121,34 +125,21 @@ class MaskRCNN(Guarded, keras.Model):
             strides=tuple(config.strides[level] for level in config.rpn_levels),
             sizes=config.anchor_sizes,
             ratios=config.anchor_ratios,
+            offset=self.anchor_offset,
         )
         self.random = keras.random.SeedGenerator(config.seed)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in self.loss_names()}
-        self.build((None, height, width, 3))
+        self.built = True  # all the parts are
 
     def loss_names(self):
         """Returns the names of the losses that this model has, in order."""
-        missing = set()
-        if not self.config.mask_scoring:
-            missing.add("mask_score_loss")
-        if not self.config.semantic_classes:
-            missing.add("semantic_loss")
-        return [name for name in LOSSES if name not in missing]
+        optional = {"mask_score_loss": self.mask_score_head, "semantic_loss": self.semantic_head}
+        return [name for name in LOSSES if optional.get(name, True)]
 
-    def build(self, shape):
-        levels = self.fpn.compute_output_shape(self.backbone.compute_output_shape(shape))
-        self.rpn.build({level: levels[level] for level in self.config.rpn_levels})
-        filters, pool = self.config.fpn_filters, self.config.mask_pool_size
-        self.box_head.build((None, None, *[self.config.box_pool_size] * 2, filters))
-        self.mask_head.build((None, None, pool, pool, filters))
-        if self.mask_score_head:
-            self.mask_score_head.build(
-                [(None, None, pool, pool, filters), (None, None, 2 * pool, 2 * pool)]
-            )
-        # Those without weights are not built yet. Keras would call the whole model once for their
-        # sake, step by step: on JAX that takes longer than to compile it.
-        for layer in self._flatten_layers():
-            layer.built = True
+    @property
+    def frame(self):
+        """Where the picture ends, (y, x): boxes are cut there."""
+        return self.config.image_size
 
     # --- the stages -------------------------------------------------------------------------------
 
@@ -158,13 +149,13 @@ class MaskRCNN(Guarded, keras.Model):
         return self.fpn(self.backbone(images, training=training))
 
     def propose(self, objectness, deltas, training=False):
-        """Returns boxes `[B, P, 4]` and scores `[B, P]` out of what `model.rpn` says."""
+        """Returns boxes `[B, P, 4]` and scores `[B, P]` from the outputs of `model.rpn`."""
         config = self.config
         return propose(
             objectness,
             deltas,
-            self.anchors,
-            image_size=config.image_size,
+            self.anchors if self.ranks_levels_apart else [np.concatenate(self.anchors)],
+            image_size=self.frame,
             pre_top_k=config.pre_nms_top_k_train if training else config.pre_nms_top_k_predict,
             post_top_k=config.post_nms_top_k_train if training else config.post_nms_top_k_predict,
             iou_threshold=config.rpn_nms_iou,
@@ -185,21 +176,21 @@ class MaskRCNN(Guarded, keras.Model):
 
     def classify(self, features, boxes):
         """Returns class logits `[B, R, C + 1]` and refinements `[B, R, C, 4]` of boxes."""
-        return self.box_head(self.align(features, boxes, self.config.box_pool_size))
+        return each_region(self.box_head, self.align(features, boxes, self.config.box_pool_size))
 
     def segment(self, features, boxes):
         """Returns mask logits `[B, R, m, m, C]` of boxes."""
-        return self.mask_head(self.align(features, boxes, self.config.mask_pool_size))
+        return each_region(self.mask_head, self.align(features, boxes, self.config.mask_pool_size))
 
     def find(self, features, proposals):
         """Returns the detections among proposals `[B, P, 4]`, as `model(images)` does."""
         found = select(proposals, *self.classify(features, proposals), self.config)
         regions = self.align(features, found["boxes"], self.config.mask_pool_size)
-        logits = losses.of_class(self.mask_head(regions), found["classes"], axis=4)
+        logits = losses.of_class(each_region(self.mask_head, regions), found["classes"], axis=4)
         found["masks"] = ops.sigmoid(logits)  # (B, D, m, m)
         if self.mask_score_head is None:
             return found
-        quality = self.mask_score_head([regions, found["masks"]])
+        quality = each_region(self.mask_score_head, [regions, found["masks"]])
         quality = losses.of_class(quality, found["classes"], axis=2)
         found["class_scores"] = found["scores"]
         found["scores"] = found["scores"] * ops.clip(quality, 0.0, 1.0)
@@ -214,7 +205,7 @@ class MaskRCNN(Guarded, keras.Model):
     def call(self, images, training=False):
         first = self.first_stage(images, training=training)
         if training:
-            return first  # the heads see boxes that are chosen with the targets, in compute_loss
+            return first  # compute_loss chooses the heads' boxes, which takes the targets
         proposals, _ = self.propose(first["objectness"], first["deltas"])
         found = self.find(first["features"], proposals)
         if self.semantic_head:
@@ -228,7 +219,7 @@ class MaskRCNN(Guarded, keras.Model):
         check_targets(y, self.config)
         if sample_weight is not None:
             raise ValueError("sample_weight was given, expected none: a picture has many losses.")
-        # `evaluate` hands detections over, which no loss is computed from.
+        # In `evaluate`, y_pred holds detections, from which no loss can be computed.
         first = y_pred if training else self.first_stage(x)
         found = self.rpn_losses(first, y, training) | self.head_losses(first, y, training)
         batch = ops.shape(y["classes"])[0]
@@ -256,7 +247,7 @@ class MaskRCNN(Guarded, keras.Model):
         }
 
     def head_losses(self, first, targets, training):
-        """Returns the losses of the heads, on boxes chosen among proposals and truth."""
+        """Returns the losses of the heads, on boxes sampled from proposals and truth."""
         features, config = first["features"], self.config
         proposals, _ = self.propose(first["objectness"], first["deltas"], training=True)
         number = proposals.shape[1] + targets["classes"].shape[1]
@@ -267,7 +258,7 @@ class MaskRCNN(Guarded, keras.Model):
             "class_loss": losses.class_loss(chosen["classes"], logits),
             "box_loss": losses.box_loss(chosen["classes"], chosen["deltas"], deltas),
         }
-        # Objects come first, so the mask head need not look at the others.
+        # Objects come first; the mask head needs no others.
         objects = {name: x[:, : config.positive_rois] for name, x in chosen.items()}
         found |= self.mask_losses(features, targets, objects)
         if self.semantic_head:
@@ -278,17 +269,17 @@ class MaskRCNN(Guarded, keras.Model):
         """Returns the loss of the mask head and, if there is one, of the mask scores."""
         boxes, classes, config = objects["boxes"], objects["classes"], self.config
         regions = self.align(features, boxes, config.mask_pool_size)
-        logits = self.mask_head(regions)  # (B, R, m, m, C)
+        logits = each_region(self.mask_head, regions)  # (B, R, m, m, C)
         true = crop_masks(targets["masks"], boxes, objects["match"], config.mask_size)
         true = ops.stop_gradient(true)
         found = {"mask_loss": losses.mask_loss(classes, true, logits)}
         if self.mask_score_head is None:
             return found
-        # The score shall judge the mask, not change it.
+        # The score must judge the mask, not change it.
         masks = ops.stop_gradient(ops.sigmoid(losses.of_class(logits, classes, axis=4)))
-        scores = self.mask_score_head([regions, masks])
+        scores = each_region(self.mask_score_head, [regions, masks])
         areas = ops.sum(ops.cast(targets["masks"], "float32"), axis=(2, 3))  # (B, N), in pixels
-        cell = ops.maximum(area(boxes), 1e-6) / config.mask_size**2  # pixels a cell
+        cell = ops.maximum(area(boxes), 1e-6) / config.mask_size**2  # pixels per cell
         whole = ops.take_along_axis(areas, objects["match"], axis=1) / cell
         iou = losses.mask_iou(masks, true, whole)
         return found | {"mask_score_loss": losses.mask_score_loss(classes, iou, scores)}
@@ -315,11 +306,11 @@ class MaskRCNN(Guarded, keras.Model):
         """Finds the objects in pictures of any size.
 
         Args:
-            images: one picture `[H, W, 3]` or a list of them, values 0 to 255. An array
-                `[B, H, W, 3]` counts as a list.
-            batch_size: pictures that are looked at together.
-            min_score: leave out what scores less; by default `config.detection_min_score`. With
-                mask scoring only this one compares the final scores.
+            images: one picture `[H, W, 3]`, or several: a list, or an array `[B, H, W, 3]`; values
+                0 to 255.
+            batch_size: pictures per step.
+            min_score: drop detections that score less. `config.detection_min_score` applies before
+                mask scoring, this one after it.
 
         Returns:
             For each picture a dict of NumPy arrays, sorted by score: `boxes` `[n, 4]`, (y1, x1, y2,
@@ -328,7 +319,7 @@ class MaskRCNN(Guarded, keras.Model):
             list of them, or one for a single picture.
 
         Raises:
-            ValueError: if something is no picture.
+            ValueError: for an array that is not a picture.
         """
         single = not isinstance(images, list | tuple) and np.ndim(images) == 3
         found, pictures = [], [images] if single else list(images)
@@ -338,26 +329,24 @@ class MaskRCNN(Guarded, keras.Model):
                 for image in pictures[start : start + batch_size]
             ]
             batch = np.stack([picture for picture, _ in fitted])
-            # Always as many pictures: each new number would be compiled anew.
+            # Always the same number of pictures: another number would be compiled anew.
             count = min(batch_size, len(pictures))
             batch = np.pad(batch, ((0, count - len(batch)), (0, 0), (0, 0), (0, 0)))
             output = self.predict_on_batch(batch)
             for row, (_, fit) in enumerate(fitted):
                 parts = {name: x[row] for name, x in output.items() if name != "semantic"}
-                found.append(above(at_full_size(parts, fit), min_score))
+                parts = at_full_size(parts, fit)
+                if min_score is not None:
+                    good = parts["scores"] >= min_score
+                    parts = {name: x[good] for name, x in parts.items()}
+                found.append(parts)
         return found[0] if single else found
 
     def unfreeze_backbone(self, first=None):
         """Makes the backbone trainable; compile again afterwards.
 
         Its BatchNorm layers stay as they are unless the backbone started from random weights.
-
-        Args:
-            first: name of the first layer that trains; those before it stay frozen. `None`
-                trains all.
-
-        Raises:
-            ValueError: if no layer has that name.
+        Arguments and errors are those of `seglib.models.backbones.unfreeze`.
         """
         unfreeze(self.backbone, first or None, train_statistics=self.train_statistics)
         self.unfrozen_from = first or ""
@@ -377,27 +366,23 @@ class MaskRCNN(Guarded, keras.Model):
         unfrozen_from = config.pop("unfrozen_from", None)
         policy = keras.saving.deserialize_keras_object(config.pop("dtype"))
         settings = MaskRCNNConfig.from_dict(config.pop("config"))
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(policy)  # of the layers, which are made anew
-        try:
+        with dtype_policy(policy):
             model = cls(settings, load_backbone=False, **config)
-        finally:
-            keras.config.set_dtype_policy(before)
         if unfrozen_from is not None and settings.weights is not None:
             model.unfreeze_backbone(unfrozen_from)
         return model
 
 
-def above(found, min_score):
-    """Returns the detections of one picture that score at least so much."""
-    if min_score is None:
-        return found
-    good = found["scores"] >= min_score
-    return {name: x[good] for name, x in found.items()}
+def each_region(head, maps):
+    """Applies a head to regions `[B, R, …]` of a batch, and returns `[B, R, …]`."""
+    count = keras.tree.flatten(maps)[0].shape[1]
+    regions = keras.tree.map_structure(lambda x: ops.reshape(x, (-1, *x.shape[2:])), maps)
+    found = head(regions)  # (B R, …)
+    return keras.tree.map_structure(lambda x: ops.reshape(x, (-1, count, *x.shape[1:])), found)
 
 
 def check_targets(targets, config):
-    """Raises unless these are the targets of a batch."""
+    """Raises if the targets of a batch have another structure or shape."""
     wanted = {"boxes": (4,), "classes": (), "masks": config.image_size}
     if not isinstance(targets, dict) or not set(wanted) <= set(targets):
         came = sorted(targets) if isinstance(targets, dict) else type(targets).__name__

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of boxes that overlap much, only the best stays."""
+"""Non-maximum suppression: of boxes that overlap much, the best stays."""
 
 from keras import ops
 
@@ -11,12 +11,11 @@ BLOCK = 128
 def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None, class_ids=None):
     """Picks boxes from the best score down, passing over those that overlap a picked one too much.
 
-    This is the greedy rule, exactly: a box is dropped if its IoU with one that was *kept* before it
-    is above the threshold. Equal scores: the box that comes first is the better one.
+    This is exactly the greedy rule: a box is dropped if its IoU with one that was *kept* before it
+    is above the threshold. Of equal scores the first is the better one.
 
-    The boxes are taken in blocks, best first, until there are enough. A block is held against the
-    boxes kept so far, then against itself; so the work does not grow with the square of N, and all
-    pictures of the batch go together.
+    The boxes are taken in blocks, best first, until there are enough. A block is compared with the
+    boxes kept so far, then with itself; so the work does not grow with the square of N.
 
     Args:
         boxes: `[B, N, 4]`; N is known when the graph is built.
@@ -41,31 +40,27 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
     """
     boxes, scores = ops.convert_to_tensor(boxes), ops.convert_to_tensor(scores)
     _check(boxes, scores, max_output, iou_threshold)
+    boxes, scores = (ops.cast(ops.stop_gradient(x), "float32") for x in (boxes, scores))
     number = boxes.shape[1]
-    padding = -number % BLOCK + 1  # whole blocks, and one box without area: see `_kept_places`
-    order, counts = _sort(scores, valid)
-    boxes = ops.cast(ops.stop_gradient(boxes), "float32")
-    boxes = _pad(ops.take_along_axis(boxes, order[..., None], axis=1), padding)
-    counts = _pad(counts, padding)
-    if class_ids is not None:
-        class_ids = ops.cast(ops.convert_to_tensor(class_ids), "int32")
-        class_ids = _pad(ops.take_along_axis(class_ids, order, axis=1), padding)
-    places = _kept_places(boxes, counts, class_ids, max_output, iou_threshold)  # (B, max_output)
-    valid = places < number
-    picked = ops.take_along_axis(order, ops.where(valid, places, 0), axis=1)
-    return ops.where(valid, ops.cast(picked, "int32"), 0), valid
-
-
-def _sort(scores, valid):
-    """Returns the order from the best score down, `[B, N]`, and which boxes count, so ordered."""
-    scores = ops.cast(ops.stop_gradient(scores), "float32")
     counts = ops.logical_not(ops.isnan(scores))
     if valid is not None:
         counts = ops.logical_and(counts, ops.cast(valid, "bool"))
-    # -inf, since NaN has no place in an order
-    scores = ops.where(counts, scores, -float("inf"))
-    _, order = ops.top_k(scores, scores.shape[1])  # equal scores stay as they come
-    return order, ops.take_along_axis(counts, order, axis=1)
+    # -inf, since NaN has no place in an order; equal scores stay in theirs
+    _, order = ops.top_k(ops.where(counts, scores, -float("inf")), number)  # (B, N)
+
+    def sort_and_pad(x):  # to whole blocks, and one box without area: see `_kept_places`
+        shape = (-1, number, *[1] * (len(x.shape) - 2))
+        x = ops.take_along_axis(x, ops.reshape(order, shape), axis=1)
+        return ops.pad(x, [(0, 0), (0, -number % BLOCK + 1)] + [(0, 0)] * (len(x.shape) - 2))
+
+    if class_ids is not None:
+        class_ids = sort_and_pad(ops.cast(ops.convert_to_tensor(class_ids), "int32"))
+    places = _kept_places(
+        sort_and_pad(boxes), sort_and_pad(counts), class_ids, max_output, iou_threshold
+    )  # (B, max_output)
+    valid = places < number
+    picked = ops.take_along_axis(order, ops.where(valid, places, 0), axis=1)
+    return ops.where(valid, ops.cast(picked, "int32"), 0), valid
 
 
 def _kept_places(boxes, counts, class_ids, max_output, threshold):
@@ -119,10 +114,6 @@ def _settle(overlaps, counts):
 
     kept, _ = ops.while_loop(lambda kept, changed: changed, again, (start, ops.any(counts)))
     return kept > 0
-
-
-def _pad(values, number):
-    return ops.pad(values, [(0, 0), (0, number)] + [(0, 0)] * (len(values.shape) - 2))
 
 
 def _check(boxes, scores, max_output, iou_threshold):

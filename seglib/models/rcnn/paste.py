@@ -15,8 +15,7 @@ def paste(masks, boxes, height, width, threshold=0.5):
         masks: probabilities, `[n, m, m]`.
         boxes: `[n, 4]`, in pixels of the picture. They may reach beyond it; one without area, or so
             thin that it contains no pixel's center, gives an empty mask.
-        height: of the picture.
-        width: likewise.
+        height, width: of the picture.
         threshold: see above.
 
     Returns:
@@ -36,9 +35,9 @@ def paste(masks, boxes, height, width, threshold=0.5):
     for picture, mask, (y1, x1, y2, x2) in zip(found, masks, boxes, strict=True):
         rows, down, past_row = _points(y1, y2, height, mask.shape[0])
         columns, across, past_column = _points(x1, x2, width, mask.shape[1])
-        # First the few rows of the mask become as wide as the box, then whole rows are mixed. As a
-        # product of matrices it is shorter, but many times slower while other programs run: the
-        # library that multiplies then waits for its own threads.
+        # First the few rows of the mask become as wide as the box, then whole rows are mixed. A
+        # product of matrices is many times slower while other programs run: its library waits for
+        # its own threads.
         wide = mask[:, across] + _to_next(mask, axis=1)[:, across] * past_column  # (m, columns)
         values = _to_next(wide, axis=0)[down]  # (rows, columns)
         values *= past_row[:, None]

@@ -1,4 +1,4 @@
-"""Proposals: the few boxes, out of all anchors, that are worth a second look."""
+"""Proposals: the boxes with the highest objectness."""
 
 import numpy as np
 from keras import ops
@@ -10,21 +10,21 @@ from seglib.models.rcnn.nms import non_max_suppression
 def propose(
     objectness, deltas, anchors, *, image_size, pre_top_k, post_top_k, iou_threshold, deviations
 ):
-    """Returns the best boxes of the region proposal network, a fixed number a picture.
+    """Returns a fixed number of the region proposal network's best boxes per picture.
 
-    Of each level the anchors with the highest objectness are moved and grown as the network says,
-    and cut at the picture's edges. Of boxes that overlap a better one too much, from whatever
-    level, none is left. No gradient flows through the boxes, as published.
+    The anchors of each level with the highest objectness are refined and cut at the picture's
+    edges. Boxes of any level that overlap a better one too much are dropped. No gradient flows
+    through the boxes, as published.
 
     Args:
         objectness: logits `[B, A]`.
         deltas: refinements `[B, A, 4]`.
         anchors: of each level, a list of NumPy `[A_l, 4]`, whose lengths sum to A.
         image_size: `(H, W)` in pixels.
-        pre_top_k: anchors of a level that become boxes, at most.
-        post_top_k: boxes of a picture that remain.
+        pre_top_k: the most anchors per level that become boxes.
+        post_top_k: boxes per picture that remain.
         iou_threshold: of the suppression.
-        deviations: what the refinements were divided by.
+        deviations: the divisors of the refinements.
 
     Returns:
         `(boxes, scores)`, `[B, post_top_k, 4]` and `[B, post_top_k]`, sorted by score. Scores are

@@ -3,24 +3,21 @@
 import numpy as np
 from keras import ops
 
-from seglib.models.rcnn.boxes import area
+from seglib.models.rcnn.boxes import area, edges
 
 # Up to so many cells in all levels, matrix products are quicker than to look single cells up.
 FEW_CELLS = 8192
 
 
-def level_of(boxes, *, finest, coarsest, canonical_size=224, canonical_level=4):
+def level_of(boxes, *, finest, coarsest, canonical_size=224):
     """Returns the pyramid level that each box is read from: the larger, the coarser.
 
-    `floor(canonical_level + log2(sqrt(height * width) / canonical_size))`, no finer than `finest`
-    and no coarser than `coarsest`.
+    `floor(4 + log2(sqrt(height * width) / canonical_size))`, from `finest` to `coarsest`.
 
     Args:
         boxes: `[..., 4]`, in pixels.
-        finest: number of the finest level there is.
-        coarsest: likewise.
-        canonical_size: a square box of this side is read from `canonical_level`, px.
-        canonical_level: see there.
+        finest, coarsest: numbers of the levels at the ends.
+        canonical_size: a square box of this side, in pixels, is read from level 4.
 
     Returns:
         `[...]`, int32.
@@ -32,7 +29,7 @@ def level_of(boxes, *, finest, coarsest, canonical_size=224, canonical_level=4):
     level = ops.full_like(size, finest, dtype="int32")
     # Counted instead of taking logarithms: a box of exactly 448 x 448 then is where it belongs.
     for n in range(finest + 1, coarsest + 1):
-        smallest = canonical_size * 2.0 ** (n - canonical_level)
+        smallest = canonical_size * 2.0 ** (n - 4)
         level = level + ops.cast(size >= smallest**2, "int32")
     return level
 
@@ -45,18 +42,16 @@ def roi_align(
     size,
     samples=2,
     canonical_size=224,
-    canonical_level=4,
     level=None,
 ):
     """Reads a grid of `size` x `size` features for each box, from the level that fits its size.
 
     The box is divided into `size` x `size` equal bins. In each, the map is read at `samples` x
     `samples` points, evenly spread, by bilinear interpolation between the centers of its cells, and
-    the mean is taken. Nothing is rounded: half a pixel more in the box is half a pixel more in what
-    is read.
+    the mean is taken. Nothing is rounded.
 
-    From the centers of the outermost cells a map goes on unchanged for one cell, half of it beyond
-    its edge; farther out it is 0.
+    Beyond the centers of its outermost cells a map goes on unchanged for one cell; farther out it
+    is 0.
 
     Args:
         levels: `{"P2": [B, H, W, C], …}`, levels that follow each other, with as many channels,
@@ -66,8 +61,7 @@ def roi_align(
         size: bins along each side.
         samples: points along each side of a bin.
         canonical_size: see `level_of`.
-        canonical_level: see `level_of`.
-        level: number of the level that each box is read from, `[B, R]`, if another rule is wanted.
+        level: number of each box's level, `[B, R]`, in place of `level_of`.
 
     Returns:
         `[B, R, size, size, C]`, of the features' dtype.
@@ -83,11 +77,7 @@ def roi_align(
     boxes = ops.cast(ops.stop_gradient(ops.convert_to_tensor(boxes)), "float32")
     if level is None:
         level = level_of(
-            boxes,
-            finest=numbers[0],
-            coarsest=numbers[-1],
-            canonical_size=canonical_size,
-            canonical_level=canonical_level,
+            boxes, finest=numbers[0], coarsest=numbers[-1], canonical_size=canonical_size
         )
     maps = [ops.convert_to_tensor(levels[f"P{n}"]) for n in numbers]
     strides = [strides[f"P{n}"] for n in numbers]
@@ -99,8 +89,8 @@ def roi_align(
 def _by_products(maps, boxes, level, strides, size, samples):
     """RoIAlign as two matrix products, over rows, then over columns, for every level.
 
-    Computes each box on all levels and cells and yet is several times quicker on small maps; above
-    all its gradient, which is two products more, instead of adding up cell by cell.
+    On small maps this is several times quicker, although it computes each box on all levels; above
+    all its gradient, which is two more products instead of sums cell by cell.
     """
     total, regions = 0, boxes.shape[1]
     for n, (x, stride) in enumerate(zip(maps, strides, strict=True)):
@@ -152,8 +142,7 @@ def _points(start, end, cells, size, samples):
     """Returns where a map is read along one axis, in cells from the first one's center.
 
     Args:
-        start: of the boxes, in cells, `[B, R]`.
-        end: likewise.
+        start, end: of the boxes, in cells, `[B, R]`.
         cells: how many the map has along the axis, a number or `[B, R]`.
         size: bins.
         samples: points in a bin.
@@ -196,13 +185,13 @@ def _hats(start, end, cells, size, samples):
 
 
 def crop_masks(masks, boxes, match, size, samples=2):
-    """Cuts the mask of its object out for each box: what the mask head is to say.
+    """Cuts the mask of its object out for each box: the target of the mask head.
 
     Args:
         masks: `[B, N, H, W]`, 0 or 1, at the picture's size, known when the graph is built.
         boxes: `[B, R, 4]`.
-        match: which object belongs to each box, `[B, R]` integers; where none does (-1), the first
-            object's mask is cut, and is not to be used.
+        match: row of each box's object, `[B, R]` integers; without one (-1) the result has no
+            meaning.
         size: bins along each side.
         samples: points along each side of a bin.
 
@@ -212,8 +201,7 @@ def crop_masks(masks, boxes, match, size, samples=2):
     """
     masks = ops.convert_to_tensor(masks)
     _, number, height, width = masks.shape
-    boxes = ops.cast(ops.stop_gradient(ops.convert_to_tensor(boxes)), "float32")
-    y1, x1, y2, x2 = (boxes[..., k] for k in range(4))
+    y1, x1, y2, x2 = edges(ops.stop_gradient(ops.convert_to_tensor(boxes)))
     match = ops.maximum(ops.cast(match, "int32"), 0)
     mask = number * ops.arange(ops.shape(masks)[0], dtype="int32")[:, None] + match  # (B, R)
     lines = ops.reshape(masks, (-1, width))  # (B N H, W)
@@ -229,7 +217,7 @@ def crop_masks(masks, boxes, match, size, samples=2):
 def roi_pool(features, boxes, *, stride, size):
     """Reads a grid of features the older way: everything rounded to whole cells, then the maximum.
 
-    RoIPool of Fast R-CNN, kept to compare: the edges of the box are rounded to whole cells, then
+    RoIPool of Fast R-CNN, for comparison: the edges of the box are rounded to whole cells, then
     those of each bin, downward at its start and upward at its end.
 
     Args:

@@ -3,65 +3,41 @@
 import keras
 from keras import ops
 
+from seglib.models.levels import level_inputs
 
-@keras.saving.register_keras_serializable("seglib")
-class RPN(keras.layers.Layer):
-    """Looks at each cell of each level and says something about the anchors that stand there.
 
-    One 3x3 convolution, then two of 1x1: one number an anchor for "there is an object", four for
-    how the anchor must move and grow to fit it. All levels share the weights.
+def rpn(levels, anchors_per_cell, *, filters=256):
+    """Builds the region proposal network, which judges the anchors at each cell of each level.
+
+    All levels share the weights.
 
     Args:
+        levels: those that have anchors, `{"P2": [B, H/4, W/4, F], …}`.
         anchors_per_cell: how many there are.
         filters: channels of the 3x3 convolution.
 
-    Shape:
-        `{"P2": [B, H/4, W/4, F], …}` to objectness `[B, A]`, logits, and deltas `[B, A, 4]`, both
-        float32: the levels in the order of the dict, each row by row, as `anchors` has them.
+    Returns:
+        `keras.Model` from the levels to objectness `[B, A]`, logits, and deltas `[B, A, 4]`, how
+        each anchor must move and grow; both float32: the levels in the order of the dict, each row
+        by row, as `anchors` has them.
 
     Reference:
-        Ren et al.: Faster R-CNN, NIPS 2015, section 3.1, with one logit an anchor in place of two
+        Ren et al.: Faster R-CNN, NIPS 2015, section 3.1, with one logit per anchor in place of two
         (its footnote 3); on a pyramid: Lin et al.: Feature Pyramid Networks for Object Detection,
         CVPR 2017, section 4.1.
     """
-
-    def __init__(self, anchors_per_cell, *, filters=256, **kwargs):
-        super().__init__(**kwargs)
-        self.anchors_per_cell = anchors_per_cell
-        self.filters = filters
-        conv = keras.layers.Conv2D
-        small = keras.initializers.RandomNormal(stddev=0.01)
-        self.shared = conv(filters, 3, padding="same", activation="relu", name="shared")
-        self.objectness = conv(
-            anchors_per_cell, 1, kernel_initializer=small, dtype="float32", name="objectness"
-        )
-        self.deltas = conv(
-            4 * anchors_per_cell, 1, kernel_initializer=small, dtype="float32", name="deltas"
-        )
-
-    def build(self, shapes):
-        shape = next(iter(shapes.values()))
-        self.shared.build(shape)
-        for layer in (self.objectness, self.deltas):
-            layer.build((*shape[:3], self.filters))
-
-    def compute_output_shape(self, shapes):
-        batch = next(iter(shapes.values()))[0]
-        cells = sum(height * width for _, height, width, _ in shapes.values())
-        number = cells * self.anchors_per_cell
-        return (batch, number), (batch, number, 4)
-
-    def call(self, features):
-        objectness, deltas = [], []
-        for level in features.values():
-            x = self.shared(level)  # (B, H/s, W/s, filters)
-            number = x.shape[1] * x.shape[2] * self.anchors_per_cell
-            objectness.append(ops.reshape(self.objectness(x), (-1, number)))
-            deltas.append(ops.reshape(self.deltas(x), (-1, number, 4)))
-        return ops.concatenate(objectness, axis=1), ops.concatenate(deltas, axis=1)
-
-    def get_config(self):
-        return super().get_config() | {
-            "anchors_per_cell": self.anchors_per_cell,
-            "filters": self.filters,
-        }
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    last = {"kernel_initializer": small, "dtype": "float32"}
+    shared = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name="rpn_shared")
+    classify = keras.layers.Conv2D(anchors_per_cell, 1, name="rpn_objectness", **last)
+    refine = keras.layers.Conv2D(4 * anchors_per_cell, 1, name="rpn_deltas", **last)
+    features = level_inputs(levels)
+    objectness, deltas = [], []
+    for level in features.values():
+        x = shared(level)  # (B, H/s, W/s, filters)
+        number = x.shape[1] * x.shape[2] * anchors_per_cell
+        objectness.append(ops.reshape(classify(x), (-1, number)))
+        deltas.append(ops.reshape(refine(x), (-1, number, 4)))
+    objectness = ops.concatenate(objectness, axis=1)  # (B, A)
+    deltas = ops.concatenate(deltas, axis=1)  # (B, A, 4)
+    return keras.Model(features, (objectness, deltas), name="rpn")

@@ -1,4 +1,4 @@
-"""What each anchor and each proposal should have said, and which of them are asked."""
+"""Targets of anchors and proposals, and which of them are sampled."""
 
 from keras import ops
 
@@ -9,18 +9,17 @@ SAME = 1e-6
 
 
 def assign_anchors(anchors, boxes, classes, *, positive_iou, negative_iou):
-    """Tells objects, background and neither apart.
+    """Labels anchors as objects, background or neither.
 
     An anchor is an object if its IoU with some true box is at least `positive_iou`, or if no anchor
     has a higher one with some true box (so that every object has an anchor). It is background if
-    its IoU with every box is below `negative_iou`. The others teach nothing.
+    its IoU with every box is below `negative_iou`. Others are not trained on.
 
     Args:
         anchors: `[A, 4]`.
         boxes: the truth, `[B, N, 4]`.
         classes: `[B, N]`; -1 in rows that hold no object.
-        positive_iou: see above.
-        negative_iou: see above.
+        positive_iou, negative_iou: 0 to 1.
 
     Returns:
         `(labels, match)`, both `[B, A]`, int32: 1 for an object, 0 for background, -1 for neither;
@@ -41,20 +40,17 @@ def assign_anchors(anchors, boxes, classes, *, positive_iou, negative_iou):
 
 
 def sample(labels, *, count, positive_count, noise):
-    """Chooses rows at random, not too many of them objects.
-
-    Objects come first, at most `positive_count` of them; background fills the rest, as far as there
-    is some. Every object has the same chance, and so has all background.
+    """Samples rows: objects first, at most `positive_count`; the rest is background.
 
     Args:
         labels: `[B, N]`: 1 for an object, 0 for background, -1 for neither.
         count: rows that are chosen.
-        positive_count: objects among them, at most.
+        positive_count: the most objects among them.
         noise: `[B, N]`, random numbers of 0 to 1.
 
     Returns:
-        `(indices, labels)`, both `[B, min(count, N)]`, int32. Where there were not enough rows the
-        label is -1, and the index means nothing.
+        `(indices, labels)`, both `[B, min(count, N)]`, int32. The label is -1, and the index has no
+        meaning, where there were too few rows.
 
     Reference:
         Girshick: Fast R-CNN, ICCV 2015, section 2.3.
@@ -81,56 +77,45 @@ def choose(allowed, count, noise):
 
 
 def anchor_targets(anchors, boxes, classes, noise, config):
-    """Chooses the anchors that the region proposal network learns from, and their targets.
+    """Samples the anchors that the region proposal network learns from, with their targets.
 
     Args:
-        anchors: `[A, 4]`.
-        boxes: the truth, `[B, N, 4]`.
-        classes: `[B, N]`, -1 in empty rows.
+        anchors, boxes, classes: as in `assign_anchors`.
         noise: `[B, A]`, random numbers of 0 to 1.
         config: `MaskRCNNConfig`.
 
     Returns:
         A dict of `indices` (rows of `anchors`), `labels` (1 object, 0 background, -1 unused), both
-        `[B, S]`, and `deltas` `[B, S, 4]`, which mean something for objects only.
+        `[B, S]`, and `deltas` `[B, S, 4]`, zeros but for objects.
     """
-    labels, match = assign_anchors(
-        anchors,
-        boxes,
-        classes,
-        positive_iou=config.rpn_positive_iou,
-        negative_iou=config.rpn_negative_iou,
-    )
+    limits = {"positive_iou": config.rpn_positive_iou, "negative_iou": config.rpn_negative_iou}
+    labels, match = assign_anchors(anchors, boxes, classes, **limits)
     count = config.rpn_samples
     positive_count = max(int(count * config.rpn_positive_share), 1)
     indices, labels = sample(labels, count=count, positive_count=positive_count, noise=noise)
     origins = ops.take(ops.convert_to_tensor(anchors, "float32"), indices, axis=0)  # (B, S, 4)
     true = rows(boxes, ops.take_along_axis(match, indices, axis=1))
-    return {
-        "indices": indices,
-        "labels": labels,
-        "deltas": safe_deltas(true, origins, labels, config),
-    }
+    deltas = safe_deltas(true, origins, labels, config)
+    return {"indices": indices, "labels": labels, "deltas": deltas}
 
 
 def roi_targets(proposals, boxes, classes, noise, config):
-    """Chooses the proposals that the heads learn from, and what they should say.
+    """Samples the proposals that the heads learn from, with their targets.
 
-    The true boxes join the proposals, so that there is something to learn while the proposals are
-    still bad. Those with an IoU of at least `roi_positive_iou` with a true box are objects, all
-    others background.
+    The true boxes join the proposals, so that the heads learn while the proposals are still bad.
+    Those with an IoU of at least `roi_positive_iou` with a true box are objects, all others
+    background.
 
     Args:
         proposals: `[B, P, 4]`; those without area do not count.
-        boxes: the truth, `[B, N, 4]`.
-        classes: `[B, N]`, -1 in empty rows.
+        boxes, classes: as in `assign_anchors`.
         noise: `[B, P + N]`, random numbers of 0 to 1.
         config: `MaskRCNNConfig`.
 
     Returns:
         A dict of `boxes` `[B, R, 4]`, objects first; `classes` `[B, R]` (C for background, -1 for
-        unused rows); `match` `[B, R]`, the row of the true box; `deltas` `[B, R, 4]`. The last two
-        mean something for objects only.
+        unused rows); `match` `[B, R]`, the row of an object's true box; `deltas` `[B, R, 4]`, zeros
+        but for objects.
 
     Reference:
         He et al.: Mask R-CNN, ICCV 2017, section 3.1.
@@ -141,12 +126,8 @@ def roi_targets(proposals, boxes, classes, noise, config):
     overlap = ops.where((classes >= 0)[:, None], iou_matrix(candidates, boxes), -1.0)
     positive = ops.max(overlap, axis=-1) >= config.roi_positive_iou
     labels = ops.where(real, ops.cast(positive, "int32"), -1)
-    indices, labels = sample(
-        labels,
-        count=config.rois_per_image,
-        positive_count=config.positive_rois,
-        noise=noise,
-    )
+    count, positive_count = config.rois_per_image, config.positive_rois
+    indices, labels = sample(labels, count=count, positive_count=positive_count, noise=noise)
     match = ops.cast(ops.argmax(overlap, axis=-1), "int32")
     match = ops.take_along_axis(match, indices, axis=1)  # (B, R)
     chosen = ops.stop_gradient(rows(candidates, indices))
@@ -184,8 +165,8 @@ def semantic_target(masks, classes, num_classes):
     """
     there = ops.logical_and(ops.cast(masks, "bool"), (classes >= 0)[:, :, None, None])
     first = ops.argmax(ops.cast(there, "int32"), axis=1)  # (B, H, W): the first row with a mask
-    batch = ops.shape(first)[0]
-    shape = first.shape[1:]
-    label = ops.take_along_axis(ops.cast(classes, "int32"), ops.reshape(first, (batch, -1)), axis=1)
-    label = ops.reshape(label, (batch, *shape))
+    height, width = first.shape[1:]
+    first = ops.reshape(first, (-1, height * width))
+    label = ops.take_along_axis(ops.cast(classes, "int32"), first, axis=1)
+    label = ops.reshape(label, (-1, height, width))
     return ops.where(ops.any(there, axis=1), label, num_classes)

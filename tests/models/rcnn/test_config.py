@@ -71,11 +71,6 @@ def test_lists_and_missing_loss_weights_are_filled_in():
     assert config.loss_weights["mask_loss"] == 2.0 and config.loss_weights["box_loss"] == 1.0
 
 
-def test_names_of_classes():
-    assert MaskRCNNConfig.small().name_of(1) == "dog"
-    assert MaskRCNNConfig().name_of(7) == "class 7"
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [

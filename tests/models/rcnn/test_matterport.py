@@ -22,7 +22,7 @@ from seglib.models.rcnn import (
     mask_rcnn,
 )
 from seglib.models.rcnn.matterport import region_proposals
-from seglib.models.rcnn.rpn import RPN
+from seglib.models.rcnn.rpn import rpn
 
 SIDE, CLASSES, SCALES = 64, 3, (8, 16, 24, 32, 48)
 CANONICAL = 16  # theirs is 224; so small that several levels are read
@@ -35,7 +35,7 @@ SMALL = {  # narrow, since the layout does not depend on it
     "fpn_filters": 8,
     "rpn_filters": 12,
     "box_head_widths": (10, 9),
-    "mask_head_widths": (6,) * 4,
+    "mask_head_filters": (6,) * 4,
     "post_nms_top_k_predict": 30,
     "detection_min_score": 0.5,
     "canonical_size": CANONICAL,
@@ -131,7 +131,7 @@ def path(weights, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(path):
-    model = mask_rcnn(("a", "b", "c"), weights=path, **SMALL)
+    model = mask_rcnn(class_names=("a", "b", "c"), weights=path, **SMALL)
     model.run_eagerly = True  # to compile it takes longer
     return model
 
@@ -344,12 +344,12 @@ def test_proposals(model, theirs, levels):
 
 @pytest.mark.parametrize("ratios", [(1.0, 2.0, 0.5), (2.0, 0.5, 1.0)])
 def test_anchors_may_stand_in_any_order(theirs, levels, weights, ratios):
-    rpn = RPN(3, filters=12)
-    rpn.build({"P2": (None, 4, 4, 8)})
-    parts = types.SimpleNamespace(config=MaskRCNNConfig(anchor_ratios=ratios), rpn=rpn)
+    maps = {name: keras.KerasTensor((None, *x.shape[1:])) for name, x in levels.items()}
+    network = rpn(maps, 3, filters=12)
+    parts = types.SimpleNamespace(config=MaskRCNNConfig(anchor_ratios=ratios), rpn=network)
     for _, variable, value in region_proposals(parts, weights):
         variable.assign(value)
-    found, _ = rpn({n: keras.ops.convert_to_tensor(x) for n, x in levels.items()})
+    found, _ = network({n: keras.ops.convert_to_tensor(x) for n, x in levels.items()})
     scores = theirs.rpn(levels)[0].reshape(2, -1, 3)
     order = [(0.5, 1.0, 2.0).index(1 / ratio) for ratio in ratios]
     close(keras.ops.sigmoid(found), scores[..., order].reshape(2, -1))
@@ -465,7 +465,7 @@ def test_files_that_do_not_fit(model, weights, path, tmp_path):
     for name in ("text.h5", "other.h5"):
         with pytest.raises(ValueError, match="expected the weights that matterport's"):
             load_matterport(model, tmp_path / name)
-    with pytest.raises(ValueError, match="a RPN, expected a MatterportMaskRCNN"):
+    with pytest.raises(ValueError, match="a Functional, expected a MatterportMaskRCNN"):
         load_matterport(model.rpn, path)
     few = {name: x for name, x in weights.items() if name != "res4f_branch2a"}
     with pytest.raises(ValueError, match="no layer 'res4f_branch2a'.*'resnet50' or 'resnet101'"):

@@ -14,6 +14,7 @@ import pytest
 
 from seglib.models import mask_rcnn
 from seglib.models.rcnn import MaskRCNN, MaskRCNNConfig
+from seglib.models.rcnn.model import each_region
 
 BACKEND = keras.backend.backend()
 # A few steps are not worth the time that TensorFlow takes to trace a graph; JAX is the reverse.
@@ -38,7 +39,7 @@ TINY = {
     "mask_pool_size": 4,
     "mask_size": 8,
     "box_head_widths": (12,),
-    "mask_head_widths": (8, 8),
+    "mask_head_filters": (8, 8),
     "semantic_filters": 8,
     "detection_candidates": 16,
     "max_detections": 6,
@@ -91,9 +92,9 @@ def trained():
         model.features(rectangles(batch=4)[0], training=True)
     rng = np.random.default_rng(3)
     for layer, bias in (
-        (model.box_head.classify, [0, 0, -2]),
-        (model.rpn.objectness, 0),
-        (model.mask_score_head.score, 0.6),
+        (model.box_head.get_layer("box_head_classify"), [0, 0, -2]),
+        (model.rpn.get_layer("rpn_objectness"), 0),
+        (model.mask_score_head.get_layer("mask_score_head_score"), 0.6),
     ):
         kernel, old = layer.get_weights()
         layer.set_weights([rng.normal(0, 0.3, kernel.shape), 0 * old + bias])
@@ -165,7 +166,7 @@ def test_it_learns_rectangles():
         alpha=1.0,
         fpn_filters=32,
         rpn_filters=32,
-        mask_head_widths=(16, 16),
+        mask_head_filters=(16, 16),
         box_head_widths=(32,),
         mask_scoring=False,
         learning_rate=3e-3,
@@ -266,7 +267,8 @@ def test_the_scores_hold_the_guessed_quality_of_the_mask(trained):
     found = trained(images)
     classes = to_numpy(found["classes"])
     regions = trained.align(trained.features(images), found["boxes"], 4)
-    quality = np.clip(to_numpy(trained.mask_score_head([regions, found["masks"]])), 0, 1)
+    quality = each_region(trained.mask_score_head, [regions, found["masks"]])
+    quality = np.clip(to_numpy(quality), 0, 1)
     quality = np.take_along_axis(quality, np.maximum(classes, 0)[..., None], 2)[..., 0]
     scores = to_numpy(found["scores"])
     np.testing.assert_allclose(scores, to_numpy(found["class_scores"]) * quality, atol=1e-5)
@@ -429,7 +431,9 @@ def test_a_pretrained_backbone_is_frozen_until_asked(pretrained, tmp_path):
 
 
 def test_the_builder():
-    model = mask_rcnn(("cat", "dog", "bird"), backbone="small", weights=None, image_size=64)
+    model = mask_rcnn(
+        class_names=("cat", "dog", "bird"), backbone="small", weights=None, image_size=64
+    )
     assert model.config.num_classes == 3 and model.config.class_names == ("cat", "dog", "bird")
     assert model.config.image_size == (64, 64) and model.config.fpn_filters == 256
     config = MaskRCNNConfig.small(**TINY)

@@ -95,7 +95,6 @@ def test_level_of_a_box(height, width, expected):
 
 def test_level_of_a_box_in_small_pictures():
     assert [level(s, s, canonical_size=56) for s in (27, 28, 56, 111, 112)] == [2, 3, 4, 4, 5]
-    assert level(100, 100, canonical_size=100, canonical_level=2) == 2
 
 
 @pytest.mark.parametrize(("size", "samples"), [(1, 1), (2, 3), (3, 2), (7, 1)])

@@ -1,4 +1,4 @@
-"""The optimizer that a configuration describes."""
+"""The learning rate of Mask R-CNN."""
 
 import math
 
@@ -9,34 +9,13 @@ CUT = 0.75  # share of the steps after which the published rate falls to a tenth
 LAST = 0.01  # share of the rate that a cosine ends with
 
 
-def make_optimizer(config, steps):
-    """Returns SGD with momentum and one cut of the rate, or AdamW on a cosine.
-
-    The rate rises in a straight line over the first steps.
-
-    Args:
-        config: `MaskRCNNConfig`.
-        steps: length of the training.
-    """
-    rate = Rate(
-        config.learning_rate,
-        steps=steps,
-        warmup=min(config.warmup_steps, steps // 2),
-        shape="cosine" if config.optimizer == "adamw" else "cut",
-    )
-    options = {"weight_decay": config.weight_decay, "global_clipnorm": config.gradient_clip}
-    if config.optimizer == "adamw":
-        return keras.optimizers.AdamW(rate, **options)
-    return keras.optimizers.SGD(rate, momentum=config.momentum, **options)
-
-
 @keras.saving.register_keras_serializable("seglib")
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that rises over the first steps and then falls.
 
-    Keras's `CosineDecay` does the same with a branch in the graph. An optimizer that shrinks the
-    weights asks for the rate once a variable, and a hundred branches take TensorFlow longer to
-    build than the rest of the model.
+    Keras's `CosineDecay` needs a branch in the graph for it. With weight decay an optimizer asks
+    for the rate once per variable, and a hundred branches take TensorFlow longer to build than the
+    rest of the model.
 
     Args:
         learning_rate: the highest one.
@@ -65,9 +44,5 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
         return self.learning_rate * rise * fall
 
     def get_config(self):
-        return {
-            "learning_rate": self.learning_rate,
-            "steps": self.steps,
-            "warmup": self.warmup,
-            "shape": self.shape,
-        }
+        names = ("learning_rate", "steps", "warmup", "shape")
+        return {name: getattr(self, name) for name in names}
