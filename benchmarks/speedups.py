@@ -16,8 +16,8 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.timing import ROUNDS, medians
-from benchmarks.training import dtype_policy
 from measured import machine, store, tables
+from seglib.core.precision import dtype_policy
 from seglib.data import pets, sample
 from seglib.losses import CrossEntropy
 from seglib.metrics import MeanIoU
