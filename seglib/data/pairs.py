@@ -167,13 +167,18 @@ def check_sizes(data, mask):
     """Raises unless picture and label map have one size; nothing is decoded before that is sure."""
     height, width = picture_size(data)
     if (height, width) != mask.shape:
-        hint = ""
-        if (width, height) == mask.shape:
-            hint = " Was the picture turned by its EXIF orientation, which the files ignore?"
+        hint = hint_at_turn((height, width), mask.shape)
         raise ValueError(
             f"the picture has {width} x {height} pixels and the mask {mask.shape[1]} x "
             f"{mask.shape[0]} (width x height), expected the same.{hint}"
         )
+
+
+def hint_at_turn(size, other):
+    """Returns what may have happened where two sizes differ by a quarter turn."""
+    if size != other[::-1]:
+        return ""
+    return " Was the picture turned by its EXIF orientation, which is not applied here?"
 
 
 def check_labels(mask, num_classes):
