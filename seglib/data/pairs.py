@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pipeline, resizing
@@ -232,6 +232,8 @@ def decode_png(data):
         Image.open(io.BytesIO(data), formats=["PNG"]).verify()
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             mode, mask = picture.mode, np.asarray(picture)
+    except UnidentifiedImageError as error:  # its message is an address in memory
+        raise ValueError("the mask's PNG file is damaged at its start.") from error
     except Exception as error:  # Pillow raises half a dozen kinds for a broken file
         raise ValueError(f"the mask cannot be decoded: {error}.") from error
     depth, kind = data[24], data[25]
