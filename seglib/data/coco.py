@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from seglib.core.constants import IGNORE_LABEL
-from seglib.data import pairs
+from seglib.data import objects, pairs
 from seglib.data.pairs import BadPairError
 
 OVERLAPS = ("smallest", "last", "ignore")
@@ -319,14 +319,9 @@ class Index:
         # Before anything is drawn: a wrong size may be too large for the memory.
         stated = record.get("height") or height, record.get("width") or width
         if stated != (height, width):
-            hint = (
-                " Was the picture turned by its EXIF orientation, which is not applied here?"
-                if stated == (width, height)
-                else ""
-            )
             raise ValueError(
                 f"the picture has {width} x {height} pixels (width x height), but its entry says "
-                f"{stated[1]} x {stated[0]}.{hint}"
+                f"{stated[1]} x {stated[0]}.{pairs.hint_at_turn(stated, (height, width))}"
             )
         instances = self.instances(record, height, width)
         return data, paint(instances, height, width, self.fill, overlap=overlap, crowd=crowd)
@@ -377,22 +372,14 @@ def paint(instances, height, width, fill, *, overlap="smallest", crowd="ignore")
 
 def as_arrays(instances, height, width):
     """Returns the arrays of `examples` for a list of `Instance`s, none of them empty."""
-    masks = (
-        np.stack([i.mask for i in instances]) if instances else np.zeros((0, height, width), bool)
-    )
+    masks = np.array([i.mask for i in instances], bool).reshape(-1, height, width)
     return {
         "classes": np.array([i.class_id for i in instances], "int64"),
         "masks": masks,
-        "boxes": np.array([box(mask) for mask in masks], "float32").reshape(-1, 4),
+        "boxes": np.array([objects.box_of(mask) for mask in masks], "float32").reshape(-1, 4),
         "iscrowd": np.array([i.iscrowd for i in instances], "int64"),
         "annotation_ids": [i.annotation_id for i in instances],
     }
-
-
-def box(mask):
-    """Returns the box around a mask, (y1, x1, y2, x2) in pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
 
 
 # --- one object -----------------------------------------------------------------------------------

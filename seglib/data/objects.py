@@ -31,19 +31,22 @@ class Cache:
         masks: uint8 `[M, H, ceil(W / 8)]`, the rows of the masks packed by `np.packbits`.
         classes: int32 `[M]`.
         starts: int32 `[N + 1]`; picture `i` has the objects `starts[i]` to `starts[i + 1]`.
+        names: names of the pictures' files.
     """
 
     images: np.ndarray
     masks: np.ndarray
     classes: np.ndarray
     starts: np.ndarray
+    names: list
 
 
 def read(examples, size, max_objects):
     """Resizes pictures and their objects and keeps them.
 
     Args:
-        examples: dicts of `image` uint8 `[h, w, 3]`, `masks` bool `[n, h, w]` and `classes` `[n]`.
+        examples: dicts of `image` uint8 `[h, w, 3]`, `masks` bool `[n, h, w]`, `classes` `[n]` and
+            `file_name`.
         size: `(H, W)`.
         max_objects: of more objects than that in a picture, the largest stay.
 
@@ -53,7 +56,7 @@ def read(examples, size, max_objects):
     Raises:
         ValueError: if there are no examples.
     """
-    images, packed, classes, counts = [], [], [], []
+    images, packed, classes, counts, names = [], [], [], [], []
     for example in examples:
         image, masks = resizing.letterbox(example["image"], example["masks"], size)
         areas = masks.sum(axis=(1, 2))
@@ -63,6 +66,7 @@ def read(examples, size, max_objects):
         packed.append(np.packbits(masks[kept], axis=-1))
         classes.append(np.asarray(example["classes"], "int32")[kept])
         counts.append(len(kept))
+        names.append(example["file_name"])
     if not images:
         raise ValueError("There are no pictures to load. Choose a larger split or set.")
     return Cache(
@@ -70,6 +74,7 @@ def read(examples, size, max_objects):
         masks=np.concatenate(packed),
         classes=np.concatenate(classes),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype("int32"),
+        names=names,
     )
 
 
@@ -89,14 +94,11 @@ def build(
 
     Args:
         cache: what `read` returned.
-        batch_size: pictures per batch; the last batch may be smaller.
         max_objects: rows of the targets.
-        shuffle: whether each epoch has an order of its own.
         augment: `None`, or a `seglib.data.augment.Augment`.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
         min_area: objects of fewer pixels than that are left out.
-        paste: `None`, or a `seglib.data.pasting.Paste`; it comes before the augmentation.
-        fresh: whether epochs differ at all.
+        paste: `None`, or a `seglib.data.pasting.Paste`; it comes before the augmentation. The other
+            arguments are those of `pipeline.epochs`.
 
     Returns:
         `tf.data.Dataset` of `(images, targets)`; see `seglib.data.scenes.load`. Its attribute
@@ -222,6 +224,12 @@ def boxes_of(masks):
         bounds.append((tf.where(last > 0, first, 0), last))
     (y1, y2), (x1, x2) = bounds
     return tf.cast(tf.stack([y1, x1, y2, x2], axis=-1), "float32")
+
+
+def box_of(mask):
+    """Returns the box (y1, x1, y2, x2) around a NumPy mask `[H, W]` that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
 
 
 def as_example(image, targets):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from seglib.core.constants import IGNORE_LABEL
 from seglib.data import pipeline, resizing
@@ -167,13 +167,18 @@ def check_sizes(data, mask):
     """Raises unless picture and label map have one size; nothing is decoded before that is sure."""
     height, width = picture_size(data)
     if (height, width) != mask.shape:
-        hint = ""
-        if (width, height) == mask.shape:
-            hint = " Was the picture turned by its EXIF orientation, which the files ignore?"
+        hint = hint_at_turn((height, width), mask.shape)
         raise ValueError(
             f"the picture has {width} x {height} pixels and the mask {mask.shape[1]} x "
             f"{mask.shape[0]} (width x height), expected the same.{hint}"
         )
+
+
+def hint_at_turn(size, other):
+    """Returns what may have happened where two sizes differ by a quarter turn."""
+    if size != other[::-1]:
+        return ""
+    return " Was the picture turned by its EXIF orientation, which is not applied here?"
 
 
 def check_labels(mask, num_classes):
@@ -227,6 +232,8 @@ def decode_png(data):
         Image.open(io.BytesIO(data), formats=["PNG"]).verify()
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             mode, mask = picture.mode, np.asarray(picture)
+    except UnidentifiedImageError as error:  # its message is an address in memory
+        raise ValueError("the mask's PNG file is damaged at its start.") from error
     except Exception as error:  # Pillow raises half a dozen kinds for a broken file
         raise ValueError(f"the mask cannot be decoded: {error}.") from error
     depth, kind = data[24], data[25]

@@ -50,19 +50,19 @@ def read(examples, size):
         size: `(H, W)` of the scenes.
 
     Returns:
-        a `seglib.data.objects.Cache` of the pictures with room, each with its own pet; their
-        names; and `CutOuts` of all pets.
+        a `seglib.data.objects.Cache` of the pictures with room, each with its own pet, and
+        `CutOuts` of all pets.
 
     Raises:
         ValueError: if there is no example, or no pet.
     """
-    hosts, names, cut_outs = [], [], []
+    hosts, cut_outs = [], []
     for example in examples:
         pet = outline(example["mask"])
         image, mask = crop(example["image"], pet, size)
         if mask.mean() <= _ROOM:
-            hosts.append({"image": image, "masks": mask[None], "classes": [example["species"]]})
-            names.append(example["file_name"])
+            host = {"image": image, "masks": mask[None], "classes": [example["species"]]}
+            hosts.append({**host, "file_name": example["file_name"]})
         if pet.any():
             side = round(_LARGEST * min(size)) + 2 * _MARGIN
             cut_outs.append((*cut_out(example["image"], pet, side), example["species"]))
@@ -70,7 +70,7 @@ def read(examples, size):
     if not cut_outs:
         raise ValueError("No label map holds a pet, so there is nothing to paste.")
     pixels, boxes, edges, classes = map(np.stack, zip(*cut_outs, strict=True))
-    return cache, names, CutOuts(pixels, boxes.astype("float32"), edges, classes.astype("int32"))
+    return cache, CutOuts(pixels, boxes.astype("float32"), edges, classes.astype("int32"))
 
 
 def outline(label_map):
@@ -125,7 +125,7 @@ def crop(image, pet, size):
     height, width = pet.shape
     factor = min(height / size[0], width / size[1])
     tall, wide = min(height, round(size[0] * factor)), min(width, round(size[1] * factor))
-    y1, x1, y2, x2 = box_of(pet) if pet.any() else (0, 0, height, width)
+    y1, x1, y2, x2 = objects.box_of(pet) if pet.any() else (0, 0, height, width)
     top = min(max((y1 + y2 - tall) // 2, 0), height - tall)
     left = min(max((x1 + x2 - wide) // 2, 0), width - wide)
     place = np.s_[top : top + tall, left : left + wide]
@@ -143,7 +143,7 @@ def cut_out(image, pet, side):
     Returns:
         its row of `CutOuts.pixels`, of `boxes` and of `edges`.
     """
-    y1, x1, y2, x2 = box_of(pet)
+    y1, x1, y2, x2 = objects.box_of(pet)
     edges = np.array([y1, x1, pet.shape[0] - y2, pet.shape[1] - x2]) <= 1
     pixels = np.dstack([image, coverage(pet)])[y1:y2, x1:x2]
     factor = (side - 2 * _MARGIN) / max(y2 - y1, x2 - x1)
@@ -156,12 +156,6 @@ def cut_out(image, pet, side):
     out[~inside, 3] = 0
     box = np.array([_MARGIN, _MARGIN, _MARGIN + inner[0], _MARGIN + inner[1]])
     return out, box, edges
-
-
-def box_of(mask):
-    """The box (y1, x1, y2, x2) around a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
 
 
 def coverage(mask):

@@ -43,10 +43,8 @@ def build(source, *, image_size, batch_size, shuffle, augment, seed):
         source: where the pictures come from: anything with a method `read(size)` that returns them
             decoded, as NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`.
         image_size: `int` or `(H, W)`.
-        batch_size: pictures per batch; the last batch may be smaller.
-        shuffle: whether each epoch has an order of its own.
-        augment: `None`, or a callable `(images, masks, seed) -> (images, masks)` on a batch.
-        seed: order and augmentation of epoch *e* are pure functions of `(seed, e)`.
+        augment: `None`, or a callable `(images, masks, seed) -> (images, masks)` on a batch. The
+            other arguments are those of `epochs`.
 
     Returns:
         `tf.data.Dataset` of `(uint8 [B, H, W, 3], uint8 [B, H, W])`. One iteration is one
@@ -119,19 +117,10 @@ def epochs(batch, count, *, batch_size, shuffle, seed, fresh=True):
 def without_tuner(data):
     """Returns a `tf.data.Dataset` that keeps its numbers of threads and of waiting batches.
 
-    Beside each pass over a data set TensorFlow runs a thread that tunes these numbers, first after
-    10 ms and then at intervals twice as long each time. When the pass ends, it wakes that thread
-    before it says that it may stop. Where threads have to share a core, the thread often looks too
-    early and sleeps on, and the pass waits for it: until 1.27, 2.55, 5.11 or 10.23 seconds after
-    its beginning, and so on (seen in TensorFlow 2.21). At worst an epoch, or a call of `predict`,
-    takes twice its time.
-
-    Args:
-        data: a `tf.data.Dataset`.
-
-    Returns:
-        The data set with the same elements in the same order. Where it says `AUTOTUNE`, TensorFlow
-        takes the number that it would have begun to tune at.
+    Beside each pass TensorFlow runs a thread that tunes these numbers at ever longer intervals. The
+    end of the pass waits for that thread, which may be asleep where threads share a core: until
+    1.27, 2.55, 5.11 or 10.23 seconds after its beginning, and so on (seen in TensorFlow 2.21).
+    Where the data set says `AUTOTUNE`, TensorFlow takes the number that it would have begun at.
 
     Example:
         >>> batches = without_tuner(tf.data.Dataset.from_tensor_slices(images).batch(16))

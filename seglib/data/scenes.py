@@ -81,7 +81,7 @@ def load(
     """
     size = pipeline.as_size(image_size)
     training = split in ("train", "trainval")
-    cache, paste, _ = _read(split, source, size, max_objects, pets, data_dir, validation_fraction)
+    cache, paste = _read(split, source, size, max_objects, pets, data_dir, validation_fraction)
     return objects.build(
         cache,
         batch_size=batch_size,
@@ -124,7 +124,7 @@ def examples(
         ...     metric.update_state(truth, detection)
     """
     rows = max(MAX_OBJECTS, pets[1])
-    cache, paste, names = _read(
+    cache, paste = _read(
         split,
         source,
         pipeline.as_size(image_size),
@@ -145,7 +145,7 @@ def examples(
         paste=paste,
     )
     rows = batches.unbatch().take(-1 if limit is None else limit).as_numpy_iterator()
-    for (image, targets), name in zip(rows, names, strict=False):
+    for (image, targets), name in zip(rows, cache.names, strict=False):
         yield {**objects.as_example(image, targets), "file_name": name}
 
 
@@ -225,29 +225,21 @@ def prepare(
 
 
 def _read(split, source, size, max_objects, pets, data_dir, validation_fraction, limit=None):
-    """Returns the pictures as a `Cache`, a `Paste` or `None`, and the names of the files."""
+    """Returns the pictures as a `Cache`, and a `Paste` or `None`."""
     _check(source, pets, max_objects)
     if source == "pasted":
         found = real_pets.examples(
             split, data_dir=data_dir, validation_fraction=validation_fraction
         )
-        cache, names, cut_outs = pasting.read(found, size)
-        return cache, pasting.Paste(cut_outs, pets), names
+        cache, cut_outs = pasting.read(found, size)
+        return cache, pasting.Paste(cut_outs, pets)
     found = sample.examples(
         split,
         data_dir=prepare(size=max(size), pets=pets) if data_dir is None else data_dir,
         validation_fraction=validation_fraction,
         limit=limit,
     )
-    names = []
-    return objects.read(map(_as_objects, _noting(found, names)), size, max_objects), None, names
-
-
-def _noting(found, names):
-    """Passes examples on and keeps their names."""
-    for example in found:
-        names.append(example["file_name"])
-        yield example
+    return objects.read(map(_as_objects, found), size, max_objects), None
 
 
 def _as_objects(example):

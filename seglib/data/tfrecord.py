@@ -26,7 +26,6 @@ from PIL import Image
 
 from seglib.data import pairs
 from seglib.data.pairs import BadPairError
-from seglib.data.pipeline import without_tuner
 
 IMAGE, MASK, NAME = "image/encoded", "image/segmentation/class/encoded", "image/filename"
 HEIGHT, WIDTH = "image/height", "image/width"
@@ -232,16 +231,15 @@ def read_index(path, shards):
 def read_pairs(path):
     """Yields a `seglib.data.pairs.Pair` for each record; one with a fault raises when read."""
     for file, expected in find_files(path):
-        count, broken = 0, False
+        count, record = 0, None
         for count, record in enumerate(read_records(file), start=1):
-            broken = isinstance(record, LostError)
             fields = read_fields(record)
             yield pairs.Pair(
                 where=f"{file}: record {count - 1}",
                 read=functools.partial(read_pair, fields),
                 name=read_name(fields),
             )
-        if expected is not None and count != expected and not broken:
+        if expected not in (None, count) and not isinstance(record, LostError):
             fault = ValueError(
                 f"there are {count} records, but the index counts {expected}. Was the file cut, or "
                 "exchanged?"
@@ -249,54 +247,30 @@ def read_pairs(path):
             yield pairs.Pair(where=os.fspath(file), read=functools.partial(read_pair, fault))
 
 
-class DamagedError(ValueError):
-    """A record whose data is damaged; the next one can be read."""
-
-
-class LostError(DamagedError):
+class LostError(ValueError):
     """A record whose length is damaged or which is cut off: the rest of the file is lost."""
 
 
 def read_records(file):
-    """Yields the data of each record, or a `DamagedError` in its place.
-
-    TensorFlow reads and compares the checksums as far as all is well. It stops at the first fault
-    without saying where, and says nothing of a file cut off within a length; from there on this
-    function looks at the frames itself.
-    """
-    position = 0
-    iterator = iter(without_tuner(tf.data.TFRecordDataset(os.fspath(file))))
-    while True:
-        try:
-            data = next(iterator).numpy()
-        except (StopIteration, tf.errors.DataLossError, tf.errors.OutOfRangeError):
-            break
-        position += len(data) + 16
-        yield data
+    """Yields the data of each record, or a `ValueError` in its place."""
     with open(file, "rb") as stream:
-        stream.seek(position)
-        yield from read_frames(stream)
-
-
-def read_frames(stream):
-    """Yields the data of each record of an open file, or a `DamagedError` in its place."""
-    left = os.fstat(stream.fileno()).st_size - stream.tell()
-    while left:
-        head = stream.read(12)
-        if len(head) < 12:
-            yield LostError("the file is cut off within the record's length.")
-            return
-        length, checksum = struct.unpack("<QI", head)
-        if masked_crc32c(head[:8]) != checksum or length > _LARGEST:
-            yield LostError("its length is damaged; the rest of the file is lost.")
-            return
-        left -= 16 + length
-        if left < 0:
-            yield LostError("the file is cut off within the record.")
-            return
-        data = stream.read(length)
-        good = masked_crc32c(data) == int.from_bytes(stream.read(4), "little")
-        yield data if good else DamagedError("its data is damaged: the checksum is wrong.")
+        left = os.fstat(stream.fileno()).st_size
+        while left:
+            head = stream.read(12)
+            if len(head) < 12:
+                yield LostError("the file is cut off within the record's length.")
+                return
+            length, checksum = struct.unpack("<QI", head)
+            if masked_crc32c(head[:8]) != checksum or length > _LARGEST:
+                yield LostError("its length is damaged; the rest of the file is lost.")
+                return
+            left -= 16 + length
+            if left < 0:
+                yield LostError("the file is cut off within the record.")
+                return
+            data = stream.read(length)
+            good = masked_crc32c(data) == int.from_bytes(stream.read(4), "little")
+            yield data if good else ValueError("its data is damaged: the checksum is wrong.")
 
 
 def masked_crc32c(data):

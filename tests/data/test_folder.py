@@ -209,7 +209,7 @@ def test_a_broken_pair_is_named_or_counted(folders, file, data, message):
 
 
 def test_any_flipped_bit_of_a_mask_is_found(folders):
-    """Pillow alone would miss most of them: it does not compare the checksum of the pixels."""
+    """Decoding alone would miss most of them: it does not compare the checksum of the pixels."""
     good = png(labels(1))
     for position in range(len(good)):
         data = bytearray(good)

@@ -355,6 +355,7 @@ def test_of_too_many_objects_the_largest_stay_in_their_order():
     masks = np.zeros((4, 8, 8), bool)
     masks[0, 0, :2], masks[1, 1, :5], masks[2, 2, :1], masks[3, 3, :3] = True, True, True, True
     example = {"image": np.zeros((8, 8, 3), "uint8"), "masks": masks, "classes": [5, 6, 7, 8]}
+    example["file_name"] = "four"
     cache = objects.read([example], (8, 8), max_objects=2)
     assert cache.classes.tolist() == [6, 8]
     assert cache.starts.tolist() == [0, 2]
@@ -365,6 +366,7 @@ def test_pictures_without_any_object():
         "image": np.full((8, 8, 3), 7, "uint8"),
         "masks": np.zeros((0, 8, 8), bool),
         "classes": np.zeros(0, int),
+        "file_name": "empty",
     }
     cache = objects.read([example, example], (8, 8), max_objects=2)
     dataset = objects.build(
@@ -561,8 +563,8 @@ def test_full_pictures_are_no_scenes_but_give_cut_outs():
         {"image": image, "mask": mask, "species": species, "file_name": name}
         for mask, species, name in ((full, 1, "full"), (room, 0, "room"), (empty, 1, "empty"))
     ]
-    cache, names, cut_outs = pasting.read(examples, (32, 32))
-    assert names == ["room", "empty"]
+    cache, cut_outs = pasting.read(examples, (32, 32))
+    assert cache.names == ["room", "empty"]
     assert cut_outs.classes.tolist() == [1, 0]
     assert cache.starts.tolist() == [0, 1, 1]
     with pytest.raises(ValueError, match="No label map holds a pet"):
