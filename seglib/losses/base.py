@@ -17,7 +17,7 @@ class SegmentationLoss(keras.losses.Loss):
     Losses can be added and multiplied by numbers: `CrossEntropy() + 0.5 * Dice()` is a loss too.
 
     Args:
-        class_weights: one weight a class, or `None` for equal weights.
+        class_weights: one weight per class, or `None` for equal weights.
         ignore_label: label of pixels that count nowhere.
         name: name of the loss.
 
@@ -25,11 +25,19 @@ class SegmentationLoss(keras.losses.Loss):
         Label map `[B, H, W]` (whole numbers, any dtype) and logits `[B, H, W, C]` to a scalar,
         computed in float32. `C = 1` is a yes-or-no task: the channel is the logit of class 1, and
         there are two classes. The label map may come packed with distances
-        (`seglib.core.distance.pack_distances`).
+        (`seglib.core.distance.pack_distances`). `sample_weight` may be `[B]` or `[B, H, W]`.
+
+    Raises:
+        ValueError: if shapes do not belong together or the weights are not one per class. Labels
+            that are neither one of `0 … C-1` nor the ignore label make the loss NaN.
     """
 
+    default_name = None  # of a subclass
+
     def __init__(self, class_weights=None, *, ignore_label=IGNORE_LABEL, name=None):
-        super().__init__(name=name, reduction="mean_with_sample_weight", dtype="float32")
+        super().__init__(
+            name=name or self.default_name, reduction="mean_with_sample_weight", dtype="float32"
+        )
         if class_weights is not None:
             class_weights = [float(w) for w in class_weights]
             # "not >= 0" also catches NaN
@@ -43,12 +51,6 @@ class SegmentationLoss(keras.losses.Loss):
 
     def prepare(self, y_true, y_pred, sample_weight=None, *, class_weighted=True):
         """Checks both inputs and returns what every loss starts from.
-
-        Args:
-            y_true: label map `[B, H, W]`, or one packed with distances.
-            y_pred: logits `[B, H, W, C]`.
-            sample_weight: `None`, `[B]` or `[B, H, W]`.
-            class_weighted: whether the class weights are part of the pixels' weights.
 
         Returns:
             labels `[B, H, W]` int32 with 0 at ignored pixels, logits float32 `[B, H, W, C]` (two
@@ -101,7 +103,7 @@ class SegmentationLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("seglib")
 class WeightedSum(SegmentationLoss):
-    r"""A sum of losses, each times its weight; what `a * loss_1 + b * loss_2` makes.
+    r"""A sum of losses, each times its weight: `a * loss_1 + b * loss_2`.
 
     $$L = \sum_k a_k L_k$$
 
@@ -113,11 +115,8 @@ class WeightedSum(SegmentationLoss):
         term_weights: one number of at least 0 for each loss, or `None` for 1 each.
         name: name of the loss.
 
-    Shape:
-        As the terms.
-
-    Raises:
-        ValueError: if there is no term, or the weights are not one a term.
+    Shape: as the terms.
+    Raises: ValueError if there is no term, or the weights are not one per term.
 
     When to use: a pixel loss that teaches from the first step plus a region or boundary loss that
     is nearer to the score. What breaks: the terms' scales differ by much (a boundary loss is in
@@ -177,14 +176,6 @@ class PixelLoss(SegmentationLoss):
 
     A subclass gives `pixel_losses`. Since the weights also stand in the denominator, their scale
     does not matter.
-
-    Args:
-        class_weights: one weight a class, or `None` for equal weights.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
-
-    Shape:
-        As `SegmentationLoss`; `sample_weight` may be `[B]` or `[B, H, W]`.
     """
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -200,15 +191,13 @@ class RegionLoss(SegmentationLoss):
     """A loss of each picture and class, averaged over classes, then over the pictures.
 
     A subclass gives `class_losses`. The mean over classes is weighted by the class weights, the
-    mean over pictures by the sample weights; a picture in which no class counts, because all its
-    pixels are ignored, say, is left out of the mean.
+    mean over pictures by the sample weights; a picture in which no class counts is left out.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights: one weight per class in the mean over classes, or `None` for equal weights.
         classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
             to average over all classes.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        **kwargs: `ignore_label` and `name`, as in `SegmentationLoss`.
 
     Shape:
         As `SegmentationLoss`; `sample_weight` `[B]` weights the mean over pictures, `[B, H, W]`
@@ -217,10 +206,8 @@ class RegionLoss(SegmentationLoss):
 
     per_image = True  # a subclass may take the batch as one picture
 
-    def __init__(
-        self, class_weights=None, *, classes="present", ignore_label=IGNORE_LABEL, name=None
-    ):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    def __init__(self, class_weights=None, *, classes="present", **kwargs):
+        super().__init__(class_weights, **kwargs)
         if classes not in ("present", "all"):
             raise ValueError(f"classes is {classes!r}, expected 'present' or 'all'.")
         self.classes = classes
@@ -248,11 +235,7 @@ class RegionLoss(SegmentationLoss):
     def shares(self, truth, picture_weight=None):
         """Returns how much the loss of each picture and class counts, `[B, C]`.
 
-        They sum to 1, or are all 0 if nothing counts.
-
-        Args:
-            truth: the sum of the weights over the pixels of each class, `[B, C]`.
-            picture_weight: `None` or `[B]`.
+        They sum to 1, or are all 0 if nothing counts. For the arguments, see `regions`.
         """
         # The sign is 1 or 0 for a sum, and stays NaN where a label is no class.
         counts = ops.sign(truth)
@@ -267,17 +250,9 @@ class RegionLoss(SegmentationLoss):
         return ops.divide_no_nan(counts, total) * ops.divide_no_nan(pictures, ops.sum(pictures))
 
     def class_losses(self, labels, logits, weights, truth):
-        """Returns the loss of each picture and class, `[B, C]`.
+        """Returns the loss of each picture and class, `[B, C]`, from what `regions` returned.
 
-        Args:
-            labels: label map `[B, H, W]`.
-            logits: `[B, H, W, C]`.
-            weights: weight of each pixel, `[B, H, W]`: 0 at ignored pixels, elsewhere 1 or the
-                sample weight.
-            truth: the sum of the weights over the pixels of each class, `[B, C]`.
-
-        Losses must be finite for a class that is absent (`truth` 0): such losses are multiplied by
-        0, not dropped.
+        It must be finite for a class that is absent (`truth` 0): it is multiplied by 0.
         """
         raise NotImplementedError
 
@@ -303,7 +278,7 @@ def valid_pixels(y_true, logits, num_classes, ignore_label):
 
 
 def num_classes_of(logits):
-    """Returns how many classes logits `[B, H, W, C]` tell apart: one channel makes two classes."""
+    """Returns the number of classes of logits `[B, H, W, C]`: one channel makes two classes."""
     channels = logits.shape[-1] if len(logits.shape) else None
     if channels is None:
         raise ValueError(
@@ -314,12 +289,9 @@ def num_classes_of(logits):
 
 
 def split_sample_weight(sample_weight, per_image=True):
-    """Tells weights of pixels from weights of pictures.
+    """Returns weights of pixels `[B, H, W]`, and weights of pictures `[B]`; `None` for the other.
 
-    Returns:
-        `(pixel_weight, None)` for weights `[B, H, W]`, and `(None, picture_weight)` for weights
-        `[B]`, also if axes of size 1 follow. Without `per_image` there is no mean over pictures, so
-        all weights are those of pixels.
+    Axes of size 1 may follow the `[B]`. Without `per_image`, all weights are those of pixels.
     """
     if sample_weight is None or not per_image:
         return sample_weight, None
@@ -330,16 +302,7 @@ def split_sample_weight(sample_weight, per_image=True):
 
 
 def class_sums(values, labels, num_classes):
-    """Sums values over the pixels of each class in each picture.
-
-    Args:
-        values: `[B, H, W]`.
-        labels: `[B, H, W]` int32, from 0 to `num_classes - 1`.
-        num_classes: number of classes `C`.
-
-    Returns:
-        float32 `[B, C]`.
-    """
+    """Sums values `[B, H, W]` over the pixels of each class in each picture: float32 `[B, C]`."""
     batch, height, _ = ops.shape(labels)
     # One sum a row of pixels first: a single float32 sum over a large picture loses its small
     # terms, and a one-hot product would write C times as many numbers.
@@ -355,11 +318,6 @@ def class_sums(values, labels, num_classes):
 def soft_overlap(labels, logits, weights):
     """Returns the soft counts of true positives, false positives and false negatives.
 
-    Args:
-        labels: `[B, H, W]` int32.
-        logits: `[B, H, W, C]`.
-        weights: `[B, H, W]`.
-
     Returns:
         Three float32 tensors `[B, C]`: the probabilities of a class summed over its own pixels,
         those summed over all others, and what its own pixels give to other classes.
@@ -372,11 +330,6 @@ def soft_overlap(labels, logits, weights):
 @fused
 def split_probabilities(labels, logits, num_classes):
     """Returns the softmax, with the probability of each pixel's own class apart from the others.
-
-    Args:
-        labels: `[B, H, W]` int32.
-        logits: `[B, H, W, C]`.
-        num_classes: number of classes `C`.
 
     Returns:
         The probability of the own class, `[B, H, W]`; those of the others, `[B, H, W, C]`, with 0

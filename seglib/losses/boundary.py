@@ -9,7 +9,6 @@ measured past them (`seglib.core.distance.signed_distance`).
 import keras
 from keras import ops
 
-from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import edges, signed_distance, unpack
 from seglib.core.kernels import fused
 from seglib.losses.base import (
@@ -26,13 +25,7 @@ class DistanceLoss(RegionLoss):
     """The mean over the valid pixels of a cost of each pixel and class that distances enter.
 
     A subclass gives `costs`. The means are averaged over the classes of each picture, then over the
-    pictures.
-
-    Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
-        classes: `"present"` or `"all"`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+    pictures. The arguments are those of `RegionLoss`.
     """
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -54,17 +47,15 @@ class Boundary(DistanceLoss):
 
     over the valid pixels *i* of one picture, with `p` the softmax of the logits, `s` the sample
     weights and `φ` the distance in pixels to the boundary of class *c*, negative inside
-    (`seglib.core.distance.signed_distance`; 0 for a class without a boundary). The mean over the
-    classes that stand in the picture, then over the pictures, is the loss. It is negative for good
-    predictions; its least value is minus the mean depth of the classes, which differs from picture
-    to picture.
+    (`seglib.core.distance.signed_distance`; 0 for a class without a boundary). The loss is the mean
+    over the classes in the picture, then over the pictures. It is negative for good predictions;
+    its least value, minus the mean depth of the classes, differs from picture to picture.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights: one weight per class in the mean over classes, or `None` for equal weights.
         classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
             to divide by their number including those that do not, which cost 0.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        **kwargs: `ignore_label` and `name`, as in `SegmentationLoss`.
 
     Shape:
         Label map `[B, H, W]`, or truth packed with distances `[B, H, W, 1 + C]`, and logits
@@ -72,7 +63,7 @@ class Boundary(DistanceLoss):
         `[B, H, W]` the pixels inside the means.
 
     Raises:
-        ValueError: if shapes do not belong together or the weights are not one a class. Labels
+        ValueError: if shapes do not belong together or the weights are not one per class. Labels
             that are neither one of `0 … C-1` nor the ignore label make the loss NaN.
 
     When to use: for small or thin regions whose outline matters, added to a region loss:
@@ -82,16 +73,12 @@ class Boundary(DistanceLoss):
 
     Reference:
         Kervadec et al., Boundary loss for highly unbalanced segmentation, MIDL 2019,
-        arXiv:1812.07032, eq. 5, and Medical Image Analysis 67, 2021: the integral over the picture
-        of the level set function times the softmax. The authors' code subtracts 1 from the
-        distances inside the class, and takes the mean over pictures and over classes that the user
-        picks, where absent ones count as 0.
+        arXiv:1812.07032, eq. 5, and Medical Image Analysis 67, 2021. The authors' code subtracts 1
+        from the distances inside the class, and takes the mean over pictures and over classes that
+        the user picks, where absent ones count as 0.
     """
 
-    def __init__(
-        self, class_weights=None, *, classes="present", ignore_label=IGNORE_LABEL, name="boundary"
-    ):
-        super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
+    default_name = "boundary"
 
     def costs(self, y_true, labels, logits):
         return weighted_probabilities(true_distances(y_true, logits, self.ignore_label), logits)
@@ -106,30 +93,17 @@ class Hausdorff(DistanceLoss):
 
     over the valid pixels *i* of one picture, with `p` the softmax of the logits, `g` the one-hot
     truth, `s` the sample weights and `δ` the distance in pixels to the boundary of class *c* in the
-    truth (the absolute value of `seglib.core.distance.signed_distance`; 0 for a class without a
-    boundary). The other distance is the same of the predicted label map, the arg-max of the logits;
-    it counts as a constant. The mean over the classes that stand in the picture, then over the
-    pictures, is the loss.
+    truth (the absolute value of `φ` in `Boundary`). `δ̂` is the same for the predicted label map,
+    the arg-max of the logits, and counts as a constant. The means are those of `Boundary`.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights, classes, ignore_label, name: as in `Boundary`.
         alpha: the power of the distances. The paper finds 1 to 3 good, and uses 2.
         one_sided: whether to leave out the distances of the prediction, which have to be computed
             in each step.
-        classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
-            to average over all.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
-    Shape:
-        Label map `[B, H, W]`, or truth packed with distances `[B, H, W, 1 + C]`, and logits
-        `[B, H, W, C]` to a scalar of at least 0, in pixels to the power `α`. `sample_weight` `[B]`
-        weights the pictures, `[B, H, W]` the pixels inside the means.
-
-    Raises:
-        ValueError: if `alpha` is not positive, shapes do not belong together or the weights are not
-            one a class. Labels that are neither one of `0 … C-1` nor the ignore label make the
-            loss NaN.
+    Shape: as `Boundary`, to a scalar of at least 0, in pixels to the power `α`.
+    Raises: as `Boundary`.
 
     When to use: when a single far-off blob is worse than a rough edge; added to a region loss with
     a small factor, or after some epochs with one. What breaks: its scale grows with the picture (a
@@ -139,22 +113,14 @@ class Hausdorff(DistanceLoss):
     Reference:
         Karimi and Salcudean, Reducing the Hausdorff Distance in Medical Image Segmentation with
         Convolutional Neural Networks, IEEE Transactions on Medical Imaging 39(2), 2020,
-        arXiv:1904.10030, eq. 8: the loss from distance transforms, Loss_DT; the paper also has the
-        one-sided variant. It has one foreground class, and distances to its boundary on both sides,
-        as here. Some public code measures inside the object only.
+        arXiv:1904.10030, eq. 8 (Loss_DT) and its one-sided variant, for one foreground class. Some
+        public code measures inside the object only; here, as in the paper, it is both sides.
     """
 
-    def __init__(
-        self,
-        class_weights=None,
-        *,
-        alpha=2.0,
-        one_sided=False,
-        classes="present",
-        ignore_label=IGNORE_LABEL,
-        name="hausdorff",
-    ):
-        super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
+    default_name = "hausdorff"
+
+    def __init__(self, class_weights=None, *, alpha=2.0, one_sided=False, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not alpha > 0:
             raise ValueError(f"alpha is {alpha}, expected a number above 0.")
         self.alpha = alpha
@@ -193,32 +159,24 @@ class ShapeAware(SegmentationLoss):
     counts as a constant.
 
     Args:
-        class_weights: one weight a class, or `None` for equal weights.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        class_weights, ignore_label, name: as in `CrossEntropy`.
 
-    Shape:
-        Label map `[B, H, W]`, or truth packed with distances `[B, H, W, 1 + C]`, and logits
-        `[B, H, W, C]` to a scalar. `sample_weight` may be `[B]` or `[B, H, W]`.
-
-    Raises:
-        ValueError: as `CrossEntropy`; labels that are no class make the loss NaN.
+    Shape: as `CrossEntropy`; the truth may be packed with distances, `[B, H, W, 1 + C]`.
+    Raises: as `CrossEntropy`.
 
     When to use: against ragged outlines and false islands, in place of cross-entropy. What breaks:
     it looks from the prediction to the truth only, so an object that is missed altogether has no
     predicted contour and costs no more than plain cross-entropy.
 
     Reference:
-        Jadon, A survey of loss functions for semantic segmentation, CIBCB 2020, arXiv:2006.14822,
-        the paragraph on the shape-aware loss: the average distance from points around the predicted
-        contour to the true one as a coefficient of the cross-entropy. The survey leaves open which
-        pixels get which coefficient; the formula above is our reading. It names Hayder et al.,
-        Boundary-Aware Instance Segmentation, CVPR 2017, which predicts truncated distances to the
-        boundary; we know of no such loss there.
+        Jadon, A survey of loss functions for semantic segmentation, CIBCB 2020, arXiv:2006.14822:
+        the average distance from points around the predicted contour to the true one, as a
+        coefficient of the cross-entropy. The survey leaves open which pixels get which coefficient;
+        the formula above is our reading. It cites Hayder et al., CVPR 2017, for this loss, which we
+        did not find there.
     """
 
-    def __init__(self, class_weights=None, *, ignore_label=IGNORE_LABEL, name="shape_aware"):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    default_name = "shape_aware"
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)

@@ -5,7 +5,6 @@ import math
 import keras
 from keras import ops
 
-from seglib.core.constants import IGNORE_LABEL
 from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, SegmentationLoss
 from seglib.losses.distribution import CrossEntropy
@@ -18,26 +17,17 @@ class Combo(SegmentationLoss):
 
     $$L = \alpha\, L_\text{CrossEntropy} + (1 - \alpha)\, L_\text{Dice}$$
 
-    The paper subtracts the Dice score; here the Dice *loss* is added, which for one score differs
-    by the constant `1 - α` and makes a perfect prediction cost 0. Its `β`, the price of missing the
-    object of a binary task, is the class weights `(1 - β, β)`.
+    The paper subtracts the Dice score; adding the Dice *loss* makes a perfect prediction cost 0.
+    Its `β`, the price of missing the object of a binary task, is the class weights `(1 - β, β)`.
 
     Args:
-        class_weights: one weight a class in the cross-entropy, or `None` for equal weights. The
+        class_weights: one weight per class in the cross-entropy, or `None` for equal weights. The
             Dice term is not weighted, as in the paper.
         alpha: the share `α` of the cross-entropy, from 0 to 1.
-        smooth: as in `Dice`.
-        classes: `"present"` or `"all"`, as in `Dice`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        smooth, classes: as in `Dice`.
+        ignore_label, name: as in `SegmentationLoss`.
 
-    Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
-        `[B]` or `[B, H, W]`.
-
-    Raises:
-        ValueError: if shapes do not belong together or the weights are not one a class. Labels
-            that are neither one of `0 … C-1` nor the ignore label make the loss NaN.
+    Shape: as `CrossEntropy`. Raises: as `CrossEntropy`.
 
     When to use: the safe choice for unbalanced classes; cross-entropy teaches from the first step,
     Dice looks after the small regions. What breaks: hardly anything, but the two terms have
@@ -50,22 +40,15 @@ class Combo(SegmentationLoss):
         Dice scores of the classes are averaged here.
     """
 
-    def __init__(
-        self,
-        class_weights=None,
-        *,
-        alpha=0.5,
-        smooth=0.0,
-        classes="present",
-        ignore_label=IGNORE_LABEL,
-        name="combo",
-    ):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    default_name = "combo"
+
+    def __init__(self, class_weights=None, *, alpha=0.5, smooth=0.0, classes="present", **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}, expected a number from 0 to 1.")
         self.alpha = alpha
-        self.cross_entropy = CrossEntropy(class_weights, ignore_label=ignore_label)
-        self.dice = Dice(smooth=smooth, classes=classes, ignore_label=ignore_label)
+        self.cross_entropy = CrossEntropy(class_weights, ignore_label=self.ignore_label)
+        self.dice = Dice(smooth=smooth, classes=classes, ignore_label=self.ignore_label)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         cross_entropy = self.cross_entropy(y_true, y_pred, sample_weight)
@@ -93,22 +76,16 @@ class ExpLog(SegmentationLoss):
     `10^{-6}` they go on as straight lines to 0, so that the gradient stays finite.
 
     Args:
-        class_weights: one weight a class in the cross-entropy, or `None` for equal weights. The
+        class_weights: one weight per class in the cross-entropy, or `None` for equal weights. The
             paper's are `(Σ f / f_c) ** 0.5`, with `f_c` the number of pixels of class *c* in the
             training set.
         dice_weight: the factor `w_dice`.
         cross_weight: the factor `w_cross`.
         gamma: the exponent `γ` of both terms, above 0.
         smooth: the number `σ`, above 0: it keeps the logarithm finite.
-        classes: `"present"` or `"all"`, as in `Dice`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        classes, ignore_label, name: as in `Combo`.
 
-    Shape:
-        As `Combo`.
-
-    Raises:
-        ValueError: as `Combo`; labels that are no class make the loss NaN.
+    Shape: as `Combo`. Raises: as `Combo`.
 
     When to use: when the sizes of the objects differ a hundredfold. What breaks: with `γ = 0.3`
     the pull at a logit hardly fades as its pixel becomes right, so training does not come to rest
@@ -121,6 +98,8 @@ class ExpLog(SegmentationLoss):
         sum of the weights.
     """
 
+    default_name = "exp_log"
+
     def __init__(
         self,
         class_weights=None,
@@ -130,10 +109,9 @@ class ExpLog(SegmentationLoss):
         gamma=0.3,
         smooth=1.0,
         classes="present",
-        ignore_label=IGNORE_LABEL,
-        name="exp_log",
+        **kwargs,
     ):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+        super().__init__(class_weights, **kwargs)
         if not gamma > 0:
             raise ValueError(f"gamma is {gamma}, expected a number above 0.")
         if not smooth > 0:
@@ -146,8 +124,9 @@ class ExpLog(SegmentationLoss):
         self.dice_weight = dice_weight
         self.cross_weight = cross_weight
         self.gamma = gamma
-        self.cross = PowerCrossEntropy(gamma, class_weights, ignore_label=ignore_label)
-        self.dice = PowerLogDice(gamma, smooth=smooth, classes=classes, ignore_label=ignore_label)
+        options = {"ignore_label": self.ignore_label}
+        self.cross = PowerCrossEntropy(gamma, class_weights, **options)
+        self.dice = PowerLogDice(gamma, smooth=smooth, classes=classes, **options)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         dice = self.dice(y_true, y_pred, sample_weight)
@@ -195,7 +174,7 @@ class PowerLogDice(Dice):
         super().__init__(**kwargs)
         self.gamma = gamma
 
-    def from_counts(self, hit, too_much, missed):
+    def from_counts(self, tp, fp, fn):
         # minus the logarithm of D, with all its digits both where D is near 0 and near 1
-        log_dice = ops.log1p((too_much + missed) / (2 * hit + self.smooth))
+        log_dice = ops.log1p((fp + fn) / (2 * tp + self.smooth))
         return safe_power(log_dice, self.gamma)

@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import boundary_distance, unpack
 from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, class_sums, of_own_class, soft_overlap, weighted_mean
@@ -19,28 +18,26 @@ class CrossEntropy(PixelLoss):
     over all pixels *i* whose label is not the ignore label, with `p` the softmax of the logits
     and `w_i` the weight of the pixel's class times its sample weight. Since the weights also
     stand in the denominator, their scale does not matter: `(1, 1, 2)` and `(10, 10, 20)` are the
-    same loss, and weighting does not change the learning rate by stealth.
+    same loss.
 
     Args:
-        class_weights: one weight a class, or `None` for equal weights.
-        ignore_label: label of pixels that count nowhere.
+        class_weights: one weight per class, or `None` for equal weights.
         label_smoothing: the share `ε` of the truth that is spread over all classes, from 0 up to
             but not including 1.
         positive_weight: for two classes, the weight `β` of class 1, short for the class weights
             `(1, β)`. The sum over pixels is then that of the weighted binary cross-entropy
             `-β y log p - (1 - y) log(1 - p)`; it is divided by the sum of the weights, not by the
             number of pixels.
-        name: name of the loss.
+        **kwargs: `ignore_label` and `name`, as in `SegmentationLoss`.
 
     Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
-        `[B]` or `[B, H, W]`.
+        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be `[B]` or
+        `[B, H, W]`.
 
     Raises:
-        ValueError: if shapes do not belong together or the weights are not one a class. Labels
+        ValueError: if shapes do not belong together or the weights are not one per class. Labels
             that are neither one of `0 … C-1` nor the ignore label, such as the fractions of a mask
-            resized bilinearly, make the loss NaN: inside a graph that is the one sign that cannot
-            be overlooked.
+            resized bilinearly, make the loss NaN, which shows even inside a graph.
 
     When to use: always first. What breaks: a rare class is easily sacrificed, and the loss looks at
     pixels one by one, not at shapes.
@@ -50,15 +47,9 @@ class CrossEntropy(PixelLoss):
         section 7.
     """
 
-    def __init__(
-        self,
-        class_weights=None,
-        *,
-        ignore_label=IGNORE_LABEL,
-        label_smoothing=0.0,
-        positive_weight=None,
-        name="cross_entropy",
-    ):
+    default_name = "cross_entropy"
+
+    def __init__(self, class_weights=None, *, label_smoothing=0.0, positive_weight=None, **kwargs):
         if positive_weight is not None:
             if class_weights is not None:
                 raise ValueError(
@@ -68,7 +59,7 @@ class CrossEntropy(PixelLoss):
             if not positive_weight > 0:
                 raise ValueError(f"positive_weight is {positive_weight}, expected more than 0.")
             class_weights = (1.0, positive_weight)
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+        super().__init__(class_weights, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing}, expected a number in [0, 1).")
         self.label_smoothing = label_smoothing
@@ -98,16 +89,10 @@ class BalancedCrossEntropy(PixelLoss):
     batch, of each class's mean cross-entropy; classes that do not occur have no part in it.
 
     Args:
-        class_weights: one weight a class in that mean, or `None` for equal weights.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        class_weights: one weight per class in that mean, or `None` for equal weights.
+        **kwargs: `ignore_label` and `name`, as in `CrossEntropy`.
 
-    Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
-        `[B]` or `[B, H, W]`.
-
-    Raises:
-        ValueError: as `CrossEntropy`; labels that are no class make the loss NaN.
+    Shape: as `CrossEntropy`. Raises: as `CrossEntropy`.
 
     When to use: for rare classes whose frequency is not known beforehand. What breaks: one pixel
     of a class that is rare in the batch weighs as much as all the background, so that the loss
@@ -118,10 +103,7 @@ class BalancedCrossEntropy(PixelLoss):
         binary task in the same ratio (the number of pixels of the other class).
     """
 
-    def __init__(
-        self, class_weights=None, *, ignore_label=IGNORE_LABEL, name="balanced_cross_entropy"
-    ):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    default_name = "balanced_cross_entropy"
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight, class_weighted=False)
@@ -144,19 +126,12 @@ class Focal(PixelLoss):
     stand in both and so leave the loss's scale alone. `gamma=0` without `alpha` is `CrossEntropy`.
 
     Args:
-        class_weights: one weight a class, or `None` for equal weights.
+        class_weights, ignore_label, name: as in `CrossEntropy`.
         gamma: the exponent `γ`, at least 0; 2 in the paper's best runs.
         alpha: one factor `α` a class, or `None` for 1. The paper's one number `α` for class 1 of
             two is `(1 - α, α)`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
-    Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
-        `[B]` or `[B, H, W]`.
-
-    Raises:
-        ValueError: as `CrossEntropy`; labels that are no class make the loss NaN.
+    Shape: as `CrossEntropy`. Raises: as `CrossEntropy`.
 
     When to use: when easy pixels outnumber the hard ones a hundredfold. What breaks: wrong labels
     are the hardest pixels of all, and the probabilities come out too timid.
@@ -167,10 +142,10 @@ class Focal(PixelLoss):
         the weights.
     """
 
-    def __init__(
-        self, class_weights=None, *, gamma=2.0, alpha=None, ignore_label=IGNORE_LABEL, name="focal"
-    ):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    default_name = "focal"
+
+    def __init__(self, class_weights=None, *, gamma=2.0, alpha=None, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not gamma >= 0:
             raise ValueError(f"gamma is {gamma}, expected a number of at least 0.")
         if alpha is not None:
@@ -212,17 +187,10 @@ class TopK(PixelLoss):
     pixels of weight 0 are not among the *n*.
 
     Args:
-        class_weights: one weight a class, or `None` for equal weights.
+        class_weights, ignore_label, name: as in `CrossEntropy`.
         k: the share of the valid pixels, above 0 and up to 1 (which makes it `CrossEntropy`).
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
-    Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
-        `[B]` or `[B, H, W]`.
-
-    Raises:
-        ValueError: as `CrossEntropy`; labels that are no class make the loss NaN.
+    Shape: as `CrossEntropy`. Raises: as `CrossEntropy`.
 
     When to use: late in training, when most pixels are solved. What breaks: from random weights
     with a small `k`, all pixels of the hardest class are learned first, at the cost of the others;
@@ -230,13 +198,14 @@ class TopK(PixelLoss):
 
     Reference:
         Wu, Shen & van den Hengel, Bridging Category-level and Instance-level Semantic Image
-        Segmentation, arXiv:1605.06885 (online bootstrapping): a threshold on the probability, moved
-        so that enough pixels fall below it. A fixed number of them, which is the form here but for
-        the share, is in Pohlen et al., Full-Resolution Residual Networks, CVPR 2017.
+        Segmentation, arXiv:1605.06885 (online bootstrapping, by a threshold); a fixed number of
+        pixels is in Pohlen et al., Full-Resolution Residual Networks, CVPR 2017.
     """
 
-    def __init__(self, class_weights=None, *, k=0.1, ignore_label=IGNORE_LABEL, name="top_k"):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    default_name = "top_k"
+
+    def __init__(self, class_weights=None, *, k=0.1, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not 0 < k <= 1:
             raise ValueError(f"k is {k}, expected a share of the pixels in (0, 1].")
         self.k = k
@@ -264,26 +233,18 @@ class IoUBalanced(PixelLoss):
     over the valid pixels. `J_i` is the soft IoU (`Jaccard`) of the pixel's own class in its own
     picture, at least 0.01.
 
-    The paper weights the positive anchors of an object detector by the IoU of their boxes. What is
-    taken over: the weight `IoU^η`, the factor that keeps the sum of the loss as it was, and, as in
-    the authors' code, that no gradient flows through `m`; the *value* is therefore that of
-    `CrossEntropy`, and only the gradient is distributed in another way. What is ours: the region of
-    a class in a picture in place of an anchor, all classes (the background too) in place of the
-    positives, and the floor of 0.01, without which a class that is missed altogether would never be
-    learned.
+    The paper weights the positive anchors of an object detector by the IoU of their boxes. Taken
+    over are the weight `IoU^η`, the factor that keeps the sum of the loss, and, as in the authors'
+    code, that no gradient flows through `m`: the *value* is that of `CrossEntropy`, and only the
+    gradient is distributed in another way. Ours are the region of a class in a picture in place of
+    an anchor, all classes in place of the positives, and the floor of 0.01, without which a class
+    that is missed altogether would never be learned.
 
     Args:
-        class_weights: one weight a class, or `None` for equal weights.
+        class_weights, ignore_label, name: as in `CrossEntropy`.
         eta: the exponent `η`, at least 0; 0 is `CrossEntropy`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
-    Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
-        `[B]` or `[B, H, W]`.
-
-    Raises:
-        ValueError: as `CrossEntropy`; labels that are no class make the loss NaN.
+    Shape: as `CrossEntropy`. Raises: as `CrossEntropy`.
 
     When to use: to polish classes that are nearly right. What breaks: classes that are badly
     segmented are given up; it is the opposite of a loss for rare classes.
@@ -293,10 +254,10 @@ class IoUBalanced(PixelLoss):
         arXiv:1908.05641 (the classification loss); `η` = 1.5 is the default of the authors' code.
     """
 
-    def __init__(
-        self, class_weights=None, *, eta=1.5, ignore_label=IGNORE_LABEL, name="iou_balanced"
-    ):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    default_name = "iou_balanced"
+
+    def __init__(self, class_weights=None, *, eta=1.5, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not eta >= 0:
             raise ValueError(f"eta is {eta}, expected a number of at least 0.")
         self.eta = eta
@@ -327,21 +288,13 @@ class DistancePenalized(PixelLoss):
 
     over the valid pixels, with `d_i` the distance in pixels from pixel *i* to the nearest pixel of
     another class (`seglib.core.distance.boundary_distance`) and the largest distance taken over the
-    valid pixels of the same picture. The map is inverted, as in the paper: the largest weight
-    stands at the boundary and falls by 1 with each pixel, to 1 at the point farthest from it. A
-    picture of one class has no boundary, and `φ` is 0.
+    valid pixels of the same picture. As in the paper, the weight is largest at the boundary and
+    falls by 1 with each pixel, to 1 at the farthest. In a picture of one class `φ` is 0.
 
     Args:
-        class_weights: one weight a class, or `None` for equal weights.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        class_weights, ignore_label, name: as in `CrossEntropy`.
 
-    Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar. `sample_weight` may be
-        `[B]` or `[B, H, W]`.
-
-    Raises:
-        ValueError: as `CrossEntropy`; labels that are no class make the loss NaN.
+    Shape: as `CrossEntropy`. Raises: as `CrossEntropy`.
 
     When to use: when edges matter and the annotation is exact to the pixel. What breaks: the
     boundary is where annotators disagree, so wrong labels weigh most; a picture with one large
@@ -349,15 +302,13 @@ class DistancePenalized(PixelLoss):
 
     Reference:
         Caliva et al., Distance Map Loss Penalty Term for Semantic Segmentation, MIDL 2019,
-        arXiv:1908.03679. The paper divides by the number of pixels; here it is the sum of the
-        weights, which keeps the loss at the scale of cross-entropy. Here one largest distance
-        serves all classes of a picture. Widely copied code takes one for each side of a binary
-        mask, and divides the map by it, so that `φ` ends at 1 and the boundary weighs twice as much
-        as the point farthest from it.
+        arXiv:1908.03679. The paper divides by the number of pixels; the sum of the weights keeps
+        the loss at the scale of cross-entropy. Here one largest distance serves all classes of a
+        picture. Widely copied code takes one for each side of a binary mask and divides by it, so
+        that `φ` ends at 1.
     """
 
-    def __init__(self, class_weights=None, *, ignore_label=IGNORE_LABEL, name="distance_penalized"):
-        super().__init__(class_weights, ignore_label=ignore_label, name=name)
+    default_name = "distance_penalized"
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
@@ -401,7 +352,7 @@ TIE = 2.0**22
 
 
 def hardest(values, valid, share):
-    """Says how much of each pixel is among the hardest share of the valid pixels.
+    """Returns how much of each pixel is among the hardest share of the valid pixels.
 
     A bisection for the threshold, because sorting takes ten times as long as the cross-entropy.
 
@@ -411,8 +362,7 @@ def hardest(values, valid, share):
         share: from 0 to 1.
 
     Returns:
-        float32 `[B, H, W]`: 1 above the threshold, 0 below it and at pixels that are not valid; at
-        the threshold, the share that makes the sum exact.
+        float32 `[B, H, W]`: 1 above the threshold, below it 0, at it what makes the sum exact.
     """
     values = ops.where(valid, values, -1.0)
     number = ops.cast(ops.sum(ops.cast(valid, "int32")), "float32")

@@ -1,4 +1,4 @@
-r"""Lovász losses: the Jaccard index itself, made into a function that one can follow downhill.
+r"""Lovász losses: the Jaccard index, extended to a function that gradient descent can minimize.
 
 The Jaccard loss of a class depends on the set of wrong pixels `M` alone. With `F` the pixels of the
 class in the truth,
@@ -18,12 +18,8 @@ weight 2 is two equal pixels.
 import keras
 from keras import ops
 
-from seglib.core.constants import IGNORE_LABEL
 from seglib.core.kernels import count_each, fused
-from seglib.losses.base import (
-    RegionLoss,
-    split_sample_weight,
-)
+from seglib.losses.base import RegionLoss, split_sample_weight
 
 
 class LovaszLoss(RegionLoss):
@@ -32,23 +28,19 @@ class LovaszLoss(RegionLoss):
     A subclass gives `weighted_losses`.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
-        per_image: whether each picture has a loss of its own.
-        classes: `"present"` or `"all"`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        class_weights: one weight per class in the mean over classes, or `None` for equal weights.
+        per_image: `True` for the mean of each picture's loss, `False` for one loss of the batch as
+            if it were one large picture, closer to an IoU over a data set.
+        **kwargs: `classes`, `ignore_label` and `name`, as in `RegionLoss`.
+
+    Shape:
+        As `SegmentationLoss`. `sample_weight` `[B, H, W]` weights pixels: one of weight 2 counts as
+        two equal pixels. `[B]` weights the mean over pictures, and without `per_image` every pixel
+        of a picture.
     """
 
-    def __init__(
-        self,
-        class_weights=None,
-        *,
-        per_image=True,
-        classes="present",
-        ignore_label=IGNORE_LABEL,
-        name=None,
-    ):
-        super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
+    def __init__(self, class_weights=None, *, per_image=True, **kwargs):
+        super().__init__(class_weights, **kwargs)
         self.per_image = bool(per_image)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -59,12 +51,7 @@ class LovaszLoss(RegionLoss):
     def weighted_losses(self, labels, logits, weights, shares, weighted):
         """Returns the loss, a scalar: the sum of each picture's and class's loss times its share.
 
-        Args:
-            labels: label map `[B, H, W]`.
-            logits: `[B, H, W, C]`.
-            weights: weight of each pixel, `[B, H, W]`: 0 at ignored pixels.
-            shares: `[B, C]`, or `[1, C]` if the batch counts as one picture.
-            weighted: whether weights other than 0 and 1 can occur.
+        The arguments are what `regions` returned, and whether weights but 0 and 1 can occur.
         """
         raise NotImplementedError
 
@@ -97,37 +84,28 @@ class LovaszSoftmax(LovaszLoss):
     `2 / bins`; the first one ends at 2e-6 (for 1024).
 
     **Its error.** For each picture and class, `0 ≤ exact - histogram ≤ 2 / bins`. *Proof.* The
-    exact loss is the largest `Σ g_i m_i` over all orders in which pixels can join (it is the
-    Lovász extension of a submodular function), and the slopes above are a mean over such orders,
-    so the histogram is never above. Let bin *k* start at the error `t_k` and be `d_k` wide, and let
-    the Jaccard loss grow by `D_k` across it. In both forms the slopes of the bin's pixels are at
-    least 0 and sum to `D_k`, so both are `Σ_k D_k t_k` plus a rest of 0 to `Σ_k D_k d_k`. Their
-    difference is no larger than that rest, and all `D_k` sum to at most 1, the Jaccard loss of all
-    pixels wrong. (Equal errors are no harder case: a bin whose errors are all equal has no
-    difference at all.) Mostly it is far smaller, about 1e-7, and the float32 sums, which the proof
-    leaves out, are then as large a part.
+    exact loss is the largest `Σ g_i m_i` over all orders in which pixels can join (a property of
+    the Lovász extension), and the slopes above are a mean over such orders, so the histogram is
+    never above. Let bin *k* start at the error `t_k` and be `d_k` wide, and let the Jaccard loss
+    grow by `D_k` across it. In both forms the slopes of the bin's pixels are at least 0 and sum to
+    `D_k`, so both losses are `Σ_k D_k t_k` plus a rest of 0 to `Σ_k D_k d_k`; all `D_k` sum to at
+    most 1. Mostly the difference is about 1e-7, as large as the rounding of the float32 sums.
 
     The gradient is that of the sum with `g` held fixed, as in the exact form.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
-        per_image: `True` for the mean of each picture's loss, `False` for one loss of the batch as
-            if it were one large picture, closer to an IoU over a data set.
+        class_weights, per_image, ignore_label, name: as in `LovaszLoss`.
         classes: `"present"` to average over the classes that stand in the truth, `"all"` to average
             over all. The loss of an absent class is its largest probability.
         method: `"histogram"` or `"sort"`.
         bins: number of bins of the histogram, of no effect with `"sort"`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
     Shape:
-        Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar from 0 to 1. `sample_weight`
-        `[B, H, W]` weights pixels: one of weight 2 counts as two equal pixels. `[B]` weights the
-        mean over pictures, and with `per_image=False` every pixel of a picture.
+        As `LovaszLoss`, to a scalar from 0 to 1.
 
     Raises:
-        ValueError: if shapes do not belong together, or the method or the number of bins is none.
-            Labels that are no class make the loss NaN.
+        ValueError: if shapes do not belong together, or the method or the number of bins is
+            unknown. Labels that are no class make the loss NaN.
 
     When to use: to raise the IoU of a network that cross-entropy has trained, alone or added to
     cross-entropy; small objects count as much as large ones. What breaks: from scratch it starts
@@ -140,24 +118,10 @@ class LovaszSoftmax(LovaszLoss):
         the slopes. The histogram is seglib's own.
     """
 
-    def __init__(
-        self,
-        class_weights=None,
-        *,
-        per_image=True,
-        classes="present",
-        method="histogram",
-        bins=1024,
-        ignore_label=IGNORE_LABEL,
-        name="lovasz_softmax",
-    ):
-        super().__init__(
-            class_weights,
-            per_image=per_image,
-            classes=classes,
-            ignore_label=ignore_label,
-            name=name,
-        )
+    default_name = "lovasz_softmax"
+
+    def __init__(self, class_weights=None, *, method="histogram", bins=1024, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if method not in ("histogram", "sort"):
             raise ValueError(f"method is {method!r}, expected 'histogram' or 'sort'.")
         if bins != int(bins) or bins < 1:
@@ -193,18 +157,13 @@ class LovaszHinge(LovaszLoss):
     Args:
         class_weights: weights of the Jaccard losses of class 0 and class 1. `(0, 1)`, the paper's
             loss, is that of class 1 alone; `None` is the mean of both.
-        per_image: `True` for the mean of each picture's loss, `False` for one loss of the batch as
-            if it were one large picture.
         classes: `"all"`, the paper's loss: for a picture without the class it is the largest error.
             `"present"` leaves such pictures out of the mean.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        per_image, ignore_label, name: as in `LovaszLoss`.
 
     Shape:
         Label map `[B, H, W]` of 0 and 1, logits `[B, H, W, 1]` or `[B, H, W, 2]`, to a scalar of at
-        least 0. `sample_weight` `[B, H, W]` weights pixels: one of weight 2 counts as two equal
-        pixels. `[B]` weights the mean over pictures, and with `per_image=False` every pixel of a
-        picture.
+        least 0; sample weights as in `LovaszLoss`.
 
     Raises:
         ValueError: if shapes do not belong together or there are more than two channels.
@@ -219,22 +178,10 @@ class LovaszHinge(LovaszLoss):
         hinge errors.
     """
 
-    def __init__(
-        self,
-        class_weights=(0, 1),
-        *,
-        per_image=True,
-        classes="all",
-        ignore_label=IGNORE_LABEL,
-        name="lovasz_hinge",
-    ):
-        super().__init__(
-            class_weights,
-            per_image=per_image,
-            classes=classes,
-            ignore_label=ignore_label,
-            name=name,
-        )
+    default_name = "lovasz_hinge"
+
+    def __init__(self, class_weights=(0, 1), *, classes="all", **kwargs):
+        super().__init__(class_weights, classes=classes, **kwargs)
 
     def check_class_weights(self, num_classes):
         if num_classes != 2:
@@ -267,8 +214,7 @@ def slopes(inside, outside):
 
     Returns:
         Two tensors `[..., K]`, the slopes of the pixels of the class and of the others: the mean
-        over both orders in which the two kinds can join the wrong pixels. With one pixel a bin
-        there is but one order, and the slopes are exact.
+        over both orders in which the two kinds can join. With one pixel per bin they are exact.
     """
     lower = ops.flip(ops.cumsum(ops.flip(inside, axis=-1), axis=-1), axis=-1)
     union = lower[..., :1] + ops.cumsum(outside, axis=-1)  # after the bin
@@ -281,15 +227,12 @@ def slopes(inside, outside):
 
 
 def sorted_loss(errors, inside, outside):
-    """Returns the exact Lovász extension of the Jaccard loss.
+    """Returns the exact Lovász extension of the Jaccard loss, `[...]`.
 
     Args:
         errors: `[..., N]`, at least 0.
         inside: weight of each pixel if it belongs to the class, otherwise 0, `[..., N]`.
         outside: weight of each pixel if it does not, otherwise 0.
-
-    Returns:
-        `[...]`.
     """
     order = ops.stop_gradient(ops.argsort(-errors, axis=-1))
     inside = ops.take_along_axis(inside, order, axis=-1)
@@ -307,16 +250,7 @@ def rows_of_pixels(values, per_image):
 
 
 def histogram_loss(labels, logits, weights, shares, bins, weighted):
-    """Returns the Lovász-softmax loss by a histogram of the errors, a scalar.
-
-    Args:
-        labels: `[B, H, W]` int32.
-        logits: `[B, H, W, C]`.
-        weights: `[B, H, W]`, 0 at pixels that do not count.
-        shares: `[B, C]`, or `[1, C]` if the batch counts as one picture.
-        bins: number of bins.
-        weighted: whether weights other than 0 and 1 can occur.
-    """
+    """Returns the Lovász-softmax loss by a histogram of the errors; see `weighted_losses`."""
     batch, height, width, num_classes = ops.shape(logits)
     num_cells = (2 * num_classes + 1) * bins
     kinds = ops.where(ops.equal(weights, 0), num_classes, labels)
@@ -332,14 +266,12 @@ def histogram_loss(labels, logits, weights, shares, bins, weighted):
         table, rest = slope_table(counts, shares, num_classes, bins)
         first = num_cells * ops.arange(batch, dtype="int32")
         projected = project(p, cells, first, table)  # (B, H, W)
-        sums = weights * projected if weighted else projected
         # Axis by axis: one float32 sum over all pixels loses its small terms on some backends.
-        value = rest + ops.sum(ops.sum(ops.sum(sums, axis=2), axis=1))
+        value = rest + ops.sum(ops.sum(ops.sum(weights * projected, axis=2), axis=1))
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            scale = upstream * weights if weighted else upstream * ops.ones_like(projected)
-            return through_softmax(p, cells, first, table, projected, scale)
+            return through_softmax(p, cells, first, table, projected, upstream * weights)
 
         # Rounding can leave a perfect prediction a little less than 0; NaN stays NaN.
         return ops.where(value < 0, 0.0, value), gradient

@@ -13,7 +13,6 @@ The loss is the mean over the classes that stand in the picture, then over the p
 import keras
 from keras import ops
 
-from seglib.core.constants import IGNORE_LABEL
 from seglib.losses.base import (
     RegionLoss,
     class_sums,
@@ -29,23 +28,13 @@ class OverlapLoss(RegionLoss):
     A subclass gives `from_counts`.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights: one weight per class in the mean over classes, or `None` for equal weights.
         smooth: a number of pixels added to each region's denominator (and to the overlap).
-        classes: `"present"` or `"all"`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        **kwargs: `classes`, `ignore_label` and `name`, as in `RegionLoss`.
     """
 
-    def __init__(
-        self,
-        class_weights=None,
-        *,
-        smooth=0.0,
-        classes="present",
-        ignore_label=IGNORE_LABEL,
-        name=None,
-    ):
-        super().__init__(class_weights, classes=classes, ignore_label=ignore_label, name=name)
+    def __init__(self, class_weights=None, *, smooth=0.0, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not smooth >= 0:
             raise ValueError(f"smooth is {smooth}, expected a number of at least 0.")
         self.smooth = smooth
@@ -53,7 +42,7 @@ class OverlapLoss(RegionLoss):
     def class_losses(self, labels, logits, weights, truth):
         return self.from_counts(*soft_overlap(labels, logits, weights))
 
-    def from_counts(self, hit, too_much, missed):
+    def from_counts(self, tp, fp, fn):
         """Returns the losses from soft TP, FP and FN, each `[B, C]`."""
         raise NotImplementedError
 
@@ -71,21 +60,20 @@ class Dice(OverlapLoss):
     with `k = 1`, or `k = 2` for the squared denominator.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights: one weight per class in the mean over classes, or `None` for equal weights.
         smooth: the number `σ`. The default 0 is exact and enough for classes that are present.
         squared: whether the probabilities in the denominator are squared.
         classes: `"present"` to average over the classes that stand in the picture's truth, `"all"`
             to average over all. With `"all"`, give a `smooth` of 1 or more: without it a class that
             is absent costs 1 wherever it has any probability, and has no gradient.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        **kwargs: `ignore_label` and `name`, as in `SegmentationLoss`.
 
     Shape:
         Label map `[B, H, W]` and logits `[B, H, W, C]` to a scalar from 0 to 1. `sample_weight`
         `[B]` weights the pictures, `[B, H, W]` the pixels inside the sums.
 
     Raises:
-        ValueError: if shapes do not belong together or the weights are not one a class. Labels
+        ValueError: if shapes do not belong together or the weights are not one per class. Labels
             that are neither one of `0 … C-1` nor the ignore label make the loss NaN.
 
     When to use: for small objects, together with a cross-entropy, and where the Dice score is what
@@ -100,24 +88,23 @@ class Dice(OverlapLoss):
         classes, is another loss).
     """
 
-    def __init__(self, class_weights=None, *, squared=False, name="dice", **kwargs):
-        super().__init__(class_weights, name=name, **kwargs)
+    default_name = "dice"
+
+    def __init__(self, class_weights=None, *, squared=False, **kwargs):
+        super().__init__(class_weights, **kwargs)
         self.squared = squared
 
     def class_losses(self, labels, logits, weights, truth):
         if not self.squared:
             return super().class_losses(labels, logits, weights, truth)
-        num_classes = logits.shape[-1]
-        own, others, lost = split_probabilities(labels, logits, num_classes)
-        outside = pixel_sums(weights, ops.square(others))
-        inside = class_sums(weights * ops.square(lost), labels, num_classes)
-        squares = outside + class_sums(weights * ops.square(own), labels, num_classes)
+        own, inside, outside = squared_errors(labels, logits, weights)
+        squares = outside + class_sums(weights * ops.square(own), labels, logits.shape[-1])
         # One minus the score: the sum of (p - y)^2 over the denominator
         return ops.divide_no_nan(outside + inside, squares + truth + self.smooth)
 
-    def from_counts(self, hit, too_much, missed):
-        wrong = too_much + missed
-        return ops.divide_no_nan(wrong, 2 * hit + wrong + self.smooth)
+    def from_counts(self, tp, fp, fn):
+        wrong = fp + fn
+        return ops.divide_no_nan(wrong, 2 * tp + wrong + self.smooth)
 
     def get_config(self):
         return super().get_config() | {"squared": self.squared}
@@ -132,17 +119,9 @@ class Jaccard(OverlapLoss):
     Dice and Jaccard scores of one region rank predictions alike: `J = D / (2 - D)`.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
-        smooth: the number `σ`.
-        classes: `"present"` or `"all"`, as in `Dice`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        class_weights, smooth, classes, ignore_label, name: as in `Dice`.
 
-    Shape:
-        As `Dice`.
-
-    Raises:
-        ValueError: as `Dice`; labels that are no class make the loss NaN.
+    Shape: as `Dice`. Raises: as `Dice`.
 
     When to use: as `Dice`, where the score is the IoU. What breaks: as `Dice`; its gradient is
     smaller where the overlap is poor and larger near the end.
@@ -152,12 +131,11 @@ class Jaccard(OverlapLoss):
         Segmentation, ISVC 2016 (for one object against its background).
     """
 
-    def __init__(self, class_weights=None, *, name="jaccard", **kwargs):
-        super().__init__(class_weights, name=name, **kwargs)
+    default_name = "jaccard"
 
-    def from_counts(self, hit, too_much, missed):
-        wrong = too_much + missed
-        return ops.divide_no_nan(wrong, hit + wrong + self.smooth)
+    def from_counts(self, tp, fp, fn):
+        wrong = fp + fn
+        return ops.divide_no_nan(wrong, tp + wrong + self.smooth)
 
 
 @keras.saving.register_keras_serializable("seglib")
@@ -170,19 +148,11 @@ class Tversky(OverlapLoss):
     Jaccard, twice the `smooth` for Dice).
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights, smooth, classes, ignore_label, name: as in `Dice`.
         alpha: the price `α` of a false positive.
         beta: the price `β` of a false negative.
-        smooth: the number `σ`.
-        classes: `"present"` or `"all"`, as in `Dice`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
-    Shape:
-        As `Dice`.
-
-    Raises:
-        ValueError: as `Dice`; labels that are no class make the loss NaN.
+    Shape: as `Dice`. Raises: as `Dice`.
 
     When to use: when missing a small object is worse than drawing it too large (`beta` above
     `alpha`). What breaks: with softmax every false negative of one class is another's false
@@ -195,8 +165,10 @@ class Tversky(OverlapLoss):
         best setting, 0.3 and 0.7, is the default. Other papers swap the two letters.
     """
 
-    def __init__(self, class_weights=None, *, alpha=0.3, beta=0.7, name="tversky", **kwargs):
-        super().__init__(class_weights, name=name, **kwargs)
+    default_name = "tversky"
+
+    def __init__(self, class_weights=None, *, alpha=0.3, beta=0.7, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
             raise ValueError(
                 f"alpha is {alpha} and beta {beta}, expected numbers of at least 0, not both 0."
@@ -204,9 +176,9 @@ class Tversky(OverlapLoss):
         self.alpha = alpha
         self.beta = beta
 
-    def from_counts(self, hit, too_much, missed):
-        wrong = self.alpha * too_much + self.beta * missed
-        return ops.divide_no_nan(wrong, hit + wrong + self.smooth)
+    def from_counts(self, tp, fp, fn):
+        wrong = self.alpha * fp + self.beta * fn
+        return ops.divide_no_nan(wrong, tp + wrong + self.smooth)
 
     def get_config(self):
         return super().get_config() | {"alpha": self.alpha, "beta": self.beta}
@@ -223,25 +195,17 @@ class FocalTversky(Tversky):
     to 0, because its slope would be infinite there.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights, smooth, classes, ignore_label, name: as in `Dice`.
         alpha: the price of a false positive.
         beta: the price of a false negative.
         gamma: the number `γ`, above 0; 1 is `Tversky`.
-        smooth: the number `σ`.
-        classes: `"present"` or `"all"`, as in `Dice`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
-    Shape:
-        As `Dice`.
-
-    Raises:
-        ValueError: as `Dice`; labels that are no class make the loss NaN.
+    Shape: as `Dice`. Raises: as `Dice`.
 
     When to use: for small regions, as in the paper. With `γ` above 1 the slope is steeper than that
     of `Tversky` for regions that are nearly right (with 4/3, from `1 - T = 0.32` down) and flatter
     for poor ones; `γ` below 1 does the opposite. What breaks: with `γ` above 1, the slope grows as
-    a region becomes right, so training does not come to rest.
+    a region becomes right, so training does not settle.
 
     Reference:
         Abraham & Khan, A Novel Focal Tversky Loss Function With Improved Attention U-Net for
@@ -250,14 +214,16 @@ class FocalTversky(Tversky):
         up; here it is their mean.
     """
 
-    def __init__(self, class_weights=None, *, gamma=4 / 3, name="focal_tversky", **kwargs):
-        super().__init__(class_weights, name=name, **kwargs)
+    default_name = "focal_tversky"
+
+    def __init__(self, class_weights=None, *, gamma=4 / 3, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not gamma > 0:
             raise ValueError(f"gamma is {gamma}, expected a number above 0.")
         self.gamma = gamma
 
-    def from_counts(self, hit, too_much, missed):
-        return safe_power(super().from_counts(hit, too_much, missed), 1 / self.gamma)
+    def from_counts(self, tp, fp, fn):
+        return safe_power(super().from_counts(tp, fp, fn), 1 / self.gamma)
 
     def get_config(self):
         return super().get_config() | {"gamma": self.gamma}
@@ -272,20 +238,12 @@ class LogCoshDice(Dice):
     It is about half the square of the Dice loss, and its slope goes to 0 with it.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
-        smooth: as in `Dice`.
-        squared: as in `Dice`.
-        classes: `"present"` or `"all"`, as in `Dice`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
+        class_weights, squared, smooth, classes, ignore_label, name: as in `Dice`.
 
-    Shape:
-        As `Dice`, to a scalar from 0 to log cosh 1 = 0.434.
+    Shape: as `Dice`, to a scalar from 0 to log cosh 1 = 0.434.
+    Raises: as `Dice`.
 
-    Raises:
-        ValueError: as `Dice`; labels that are no class make the loss NaN.
-
-    When to use: when training with `Dice` does not come to rest. What breaks: regions that are
+    When to use: when training with `Dice` does not settle. What breaks: regions that are
     nearly right hardly improve any more.
 
     Reference:
@@ -293,8 +251,7 @@ class LogCoshDice(Dice):
         arXiv:2006.14822, which introduces it. Applied here to each region, before the mean.
     """
 
-    def __init__(self, class_weights=None, *, name="log_cosh_dice", **kwargs):
-        super().__init__(class_weights, name=name, **kwargs)
+    default_name = "log_cosh_dice"
 
     def class_losses(self, labels, logits, weights, truth):
         dice = super().class_losses(labels, logits, weights, truth)
@@ -312,17 +269,11 @@ class SensitivitySpecificity(RegionLoss):
     A side without pixels adds 0.
 
     Args:
-        class_weights: one weight a class in the mean over classes, or `None` for equal weights.
+        class_weights, classes, ignore_label, name: as in `Dice`.
         w: the share `w` of the inside (the sensitivity), from 0 to 1.
-        classes: `"present"` or `"all"`, as in `Dice`.
-        ignore_label: label of pixels that count nowhere.
-        name: name of the loss.
 
-    Shape:
-        As `Dice`, to a scalar from 0 to 1.
-
-    Raises:
-        ValueError: as `Dice`; labels that are no class make the loss NaN.
+    Shape: as `Dice`, to a scalar from 0 to 1.
+    Raises: as `Dice`.
 
     When to use: for a class that fills a thousandth of the picture; a `w` well below one half keeps
     it from being drawn too large. What breaks: the squared error of a probability has nearly no
@@ -334,31 +285,39 @@ class SensitivitySpecificity(RegionLoss):
         paper finds results much alike for a `w` from 0.01 to 0.1; the default of one half is ours.
     """
 
-    def __init__(self, class_weights=None, *, w=0.5, name="sensitivity_specificity", **kwargs):
-        super().__init__(class_weights, name=name, **kwargs)
+    default_name = "sensitivity_specificity"
+
+    def __init__(self, class_weights=None, *, w=0.5, **kwargs):
+        super().__init__(class_weights, **kwargs)
         if not 0 <= w <= 1:
             raise ValueError(f"w is {w}, expected a number from 0 to 1.")
         self.w = w
 
     def class_losses(self, labels, logits, weights, truth):
-        num_classes = logits.shape[-1]
-        _, others, lost = split_probabilities(labels, logits, num_classes)
-        outside = pixel_sums(weights, ops.square(others))
-        inside = class_sums(weights * ops.square(lost), labels, num_classes)
+        _, inside, outside = squared_errors(labels, logits, weights)
         rest = ops.sum(truth, axis=-1, keepdims=True) - truth
-        return self.w * ops.divide_no_nan(inside, truth) + (1 - self.w) * ops.divide_no_nan(
-            outside, rest
-        )
+        specificity_error = ops.divide_no_nan(outside, rest)
+        return self.w * ops.divide_no_nan(inside, truth) + (1 - self.w) * specificity_error
 
     def get_config(self):
         return super().get_config() | {"w": self.w}
 
 
+def squared_errors(labels, logits, weights):
+    """Returns the own class's probability `[B, H, W]`, and squared errors inside and outside.
+
+    The errors are summed over the pixels of the class and over all others, `[B, C]` each.
+    """
+    num_classes = logits.shape[-1]
+    own, others, lost = split_probabilities(labels, logits, num_classes)
+    inside = class_sums(weights * ops.square(lost), labels, num_classes)
+    return own, inside, pixel_sums(weights, ops.square(others))
+
+
 def safe_power(values, exponent, smallest=1e-6):
     """Returns `values ** exponent` for values of at least 0, with a finite slope everywhere.
 
-    Below `smallest` the power is replaced by the straight line from 0 to its value there, if its
-    slope would be infinite (`exponent` below 1).
+    With an `exponent` below 1, it is a straight line from 0 to `smallest`.
     """
     if exponent >= 1:
         return ops.power(values, exponent)
