@@ -5,7 +5,7 @@ from keras import ops
 
 from seglib.core.checks import check_num_classes, check_shapes, expand_weight, two_channels
 from seglib.core.constants import IGNORE_LABEL
-from seglib.core.distance import unpack
+from seglib.core.distance import class_or_minus_one, unpack
 from seglib.core.kernels import fused
 
 # A count is kept as high * 2**30 + low in two int32 numbers: float32 stops being exact at 2**24,
@@ -56,11 +56,10 @@ class LabelMetric(keras.metrics.Metric):
 
     def holed_maps(self, y_true, y_pred, sample_weight=None):
         """Returns truth and prediction, int32 `[B, H, W]`, both -1 where a pixel does not count."""
-        truth, prediction = (ops.cast(y, "int32") for y in self.label_maps(y_true, y_pred))
-        valid = (truth >= 0) & (truth < self.num_classes)
-        valid = valid & (prediction >= 0) & (prediction < self.num_classes)
-        if self.ignore_label is not None:
-            valid = valid & ops.not_equal(truth, self.ignore_label)
+        truth, prediction = self.label_maps(y_true, y_pred)
+        truth = class_or_minus_one(truth, self.num_classes, self.ignore_label)
+        prediction = class_or_minus_one(prediction, self.num_classes, None)
+        valid = (truth >= 0) & (prediction >= 0)
         if sample_weight is not None:
             valid = valid & ops.not_equal(expand_weight(sample_weight, truth), 0)
         return ops.where(valid, truth, -1), ops.where(valid, prediction, -1)

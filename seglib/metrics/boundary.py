@@ -3,7 +3,7 @@
 A *boundary pixel* of a class is a pixel of the class with a pixel of another class above, below, to
 the left or to the right of it (the inner boundary, 4-neighbourhood). Pixels that do not count
 (ignored, or of weight 0) are holes in both maps: they belong to no class, and a class does not get
-a boundary by ending at one. Neither does it by ending at the picture's frame.
+a boundary by ending at one. Nor does the picture's frame count as a boundary.
 """
 
 import math
@@ -26,7 +26,7 @@ SQUARE_BITS = 24
 class PictureMetric(LabelMetric):
     """A metric with one score for each picture and class, and the mean of these.
 
-    A subclass gives `scores`.
+    A subclass gives `score`.
 
     Args:
         num_classes: number of classes `C`.
@@ -35,7 +35,8 @@ class PictureMetric(LabelMetric):
         **kwargs: `ignore_label`, `from_logits` and `name`, as in `LabelMetric`.
     """
 
-    bits = SHARE_BITS
+    bits = DISTANCE_BITS
+    needs_both = True  # whether a class without a boundary in one of the maps has no score
 
     def __init__(self, num_classes, *, average="picture", **kwargs):
         if average not in ("picture", "class"):
@@ -58,6 +59,17 @@ class PictureMetric(LabelMetric):
 
         Returns:
             float32, bool and bool, each `[B, C]`.
+        """
+        true, predicted = class_edges(truth, prediction, self.num_classes)
+        score = self.score(true, predicted, nearest(predicted), nearest(true))
+        in_truth, in_prediction = exists(true), exists(predicted)
+        found = in_truth & in_prediction if self.needs_both else in_truth | in_prediction
+        return score, found, ops.logical_xor(in_truth, in_prediction)
+
+    def score(self, true, predicted, to_predicted, to_true):
+        """Returns a score `[B, C]` from boundary pixels and the distances to them, `[B, H, W, C]`.
+
+        Where there is none, its value does not matter.
         """
         raise NotImplementedError
 
@@ -135,44 +147,26 @@ class BoundaryF1(PictureMetric):
     """
 
     default_name = "boundary_f1"
+    bits = SHARE_BITS
+    needs_both = False
 
     def __init__(self, num_classes, *, tolerance=0.0075, **kwargs):
         check_extent(tolerance, "tolerance")
         super().__init__(num_classes, **kwargs)
         self.tolerance = tolerance
 
-    def scores(self, truth, prediction):
-        tolerance = in_pixels(self.tolerance, truth)
-        true, predicted = class_edges(truth, prediction, self.num_classes)
-        precision = share(predicted & (nearest(true) <= tolerance), predicted)
-        recall = share(true & (nearest(predicted) <= tolerance), true)
-        f1 = ops.divide_no_nan(2 * precision * recall, precision + recall)  # (B, C)
-        in_truth, in_prediction = exists(true), exists(predicted)
-        return f1, in_truth | in_prediction, ops.logical_xor(in_truth, in_prediction)
+    def score(self, true, predicted, to_predicted, to_true):
+        tolerance = in_pixels(self.tolerance, true)
+        precision = share(predicted & (to_true <= tolerance), predicted)
+        recall = share(true & (to_predicted <= tolerance), true)
+        return ops.divide_no_nan(2 * precision * recall, precision + recall)
 
     def get_config(self):
         return super().get_config() | {"tolerance": self.tolerance}
 
 
-class DistanceMetric(PictureMetric):
-    """A distance between the boundaries of truth and prediction, in pixels."""
-
-    bits = DISTANCE_BITS
-
-    def scores(self, truth, prediction):
-        true, predicted = class_edges(truth, prediction, self.num_classes)
-        in_truth, in_prediction = exists(true), exists(predicted)
-        found = in_truth & in_prediction
-        distance = self.distance(true, predicted, nearest(predicted), nearest(true))
-        return distance, found, ops.logical_xor(in_truth, in_prediction)
-
-    def distance(self, true, predicted, to_predicted, to_true):
-        """Returns the distance `[B, C]`; what stands where a boundary is empty does not matter."""
-        raise NotImplementedError
-
-
 @keras.saving.register_keras_serializable("seglib")
-class HausdorffDistance(DistanceMetric):
+class HausdorffDistance(PictureMetric):
     """Hausdorff distance between boundaries, in pixels, by default its 95th percentile.
 
     For each picture and class, the distances of the truth's boundary pixels to the prediction's
@@ -180,9 +174,8 @@ class HausdorffDistance(DistanceMetric):
     of the prediction's to the truth's; the score is the larger of the two. `percentile=100` is the
     Hausdorff distance itself.
 
-    A class with a boundary in one of the maps alone has no distance: such pictures are left out of
-    the mean and counted by `missed()`. Report both; a model can lower this mean by missing what is
-    hard.
+    A class with a boundary in one of the maps alone has no distance: report `missed()`, the number
+    of such pictures, beside this mean, which a model can lower by missing what is hard.
 
     Args:
         num_classes: number of classes `C`.
@@ -209,7 +202,7 @@ class HausdorffDistance(DistanceMetric):
         super().__init__(num_classes, **kwargs)
         self.percentile = percentile
 
-    def distance(self, true, predicted, to_predicted, to_true):
+    def score(self, true, predicted, to_predicted, to_true):
         share = self.percentile / 100
         return ops.maximum(quantile(to_predicted, true, share), quantile(to_true, predicted, share))
 
@@ -218,15 +211,14 @@ class HausdorffDistance(DistanceMetric):
 
 
 @keras.saving.register_keras_serializable("seglib")
-class AverageSurfaceDistance(DistanceMetric):
+class AverageSurfaceDistance(PictureMetric):
     """Mean distance of boundary pixels to the other map's boundary, in pixels, both ways.
 
     For each picture and class: the sum of the distances of the truth's boundary pixels to the
     prediction's boundary and of the prediction's to the truth's, divided by the number of all these
     pixels. (Some packages take the mean of the two means; it differs where one boundary is longer.)
 
-    A class with a boundary in one of the maps alone has no distance: such pictures are left out of
-    the mean and counted by `missed()`.
+    Where a boundary is missing, as `HausdorffDistance`.
 
     Args:
         num_classes: number of classes `C`.
@@ -242,7 +234,7 @@ class AverageSurfaceDistance(DistanceMetric):
 
     default_name = "average_surface_distance"
 
-    def distance(self, true, predicted, to_predicted, to_true):
+    def score(self, true, predicted, to_predicted, to_true):
         total = ops.sum(ops.where(true, to_predicted, 0.0), axis=(1, 2))
         total = total + ops.sum(ops.where(predicted, to_true, 0.0), axis=(1, 2))
         pixels = count(true, axis=(1, 2)) + count(predicted, axis=(1, 2))
@@ -320,11 +312,11 @@ def check_extent(extent, name):
         )
 
 
-def in_pixels(extent, labels):
-    """Returns an extent in pixels: a number between 0 and 1 is a share of the diagonal."""
+def in_pixels(extent, maps):
+    """Returns an extent in pixels: a number between 0 and 1 is a share of the maps' diagonal."""
     if not 0 < extent < 1:
         return float(extent)
-    height, width = ops.shape(labels)[1:3]
+    height, width = ops.shape(maps)[1:3]
     if isinstance(height, int) and isinstance(width, int):
         return extent * math.hypot(height, width)
     square = ops.square(ops.cast(height, "float32")) + ops.square(ops.cast(width, "float32"))
@@ -350,9 +342,9 @@ def band(labels, num_classes, width):
     width = ops.cast(width, "int32")
     inside = regions(labels, num_classes)
     outside = ops.cast(ops.logical_not(inside) & (labels >= 0)[..., None], "int32")
-    near = window_sum(window_sum(outside, width, 1), width, 2) > 0
-    for axis in (1, 2):
-        near = near | at_the_frame(labels, width, axis)
+    # What lies beyond the frame is outside, too.
+    outside = ops.pad(outside, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
+    near = window_sum(window_sum(outside, width, 1), width, 2)[:, 1:-1, 1:-1] > 0
     return inside & near
 
 
@@ -366,15 +358,6 @@ def window_sum(values, reach, axis):
     shape = [1] * len(values.shape)
     shape[axis] = -1
     return last - ops.where(ops.reshape(place > reach, shape), before, 0)
-
-
-def at_the_frame(labels, reach, axis):
-    """Returns which places are at most `reach` from the outside of the picture along an axis."""
-    size = ops.shape(labels)[axis]
-    place = ops.arange(size, dtype="int32")
-    shape = [1] * 4
-    shape[axis] = -1
-    return ops.reshape((place < reach) | (place >= size - reach), shape)
 
 
 def count(mask, axis):

@@ -88,12 +88,10 @@ class COCOAveragePrecision(keras.metrics.Metric):
                 "expected as many; a picture without detections has arrays of length 0."
             )
         # All pictures are read before the first is kept: a bad one leaves no half of a batch.
-        read = [
-            read_picture(true, detected, self.iou_type)
-            for true, detected in zip(truth, detections, strict=True)
-        ]
-        for picture in read:
-            self.seen.add(*picture)
+        pairs = zip(truth, detections, strict=True)
+        read = [read_picture(true, detected, self.iou_type) for true, detected in pairs]
+        self.seen.pictures += read
+        self.seen.cached = None
 
     def result(self):
         return self.table()["AP"]
@@ -119,10 +117,6 @@ class Pictures:
 
     def __init__(self):
         self.pictures = []
-        self.cached = None
-
-    def add(self, truth, detections):
-        self.pictures.append((truth, detections))
         self.cached = None
 
     def table(self, iou_type):

@@ -3,16 +3,12 @@
 import math
 import typing
 
-import numpy as np
-from keras import ops
-
-from seglib.core.constants import IGNORE_LABEL
 from seglib.metrics.reports import (
     MEAN,
-    PictureCounter,
-    check_names,
+    check_bootstrap,
+    count_pictures,
     percentile_intervals,
-    weighted_scores,
+    resample,
 )
 
 
@@ -42,13 +38,10 @@ def compare(
     dataset,
     *,
     classes=None,
-    ignore_label=IGNORE_LABEL,
     bootstrap=1000,
     confidence=0.95,
     seed=0,
-    boundary=True,
-    tolerance=0.0075,
-    width=0.02,
+    **options,
 ):
     """Scores two models on the same pictures and returns what the second one gains, with intervals.
 
@@ -62,15 +55,8 @@ def compare(
     Args:
         model: Keras model, or a function of a batch of images, that returns logits `[B, H, W, C]`.
         other: the same; of as many classes.
-        dataset: batches `(images, label maps)`, perhaps with sample weights, as for `report`.
-        classes: names of the classes; their numbers if `None`.
-        ignore_label: label of pixels that count nowhere.
-        bootstrap: number of resamples; 0 for no intervals.
-        confidence: between 0 and 1.
-        seed: of the resamples.
-        boundary: whether the boundary scores are compared as well, which takes longer.
-        tolerance: as in `BoundaryF1`.
-        width: as in `BoundaryIoU`.
+        dataset, classes, bootstrap, confidence, seed: as in `report`.
+        **options: `ignore_label`, `boundary`, `tolerance` and `width`, as in `report`.
 
     Returns:
         A dict `found["iou"]["border"]` and `found["iou"]["mean"]` of `Difference`, `other` less
@@ -87,46 +73,21 @@ def compare(
         >>> gain = compare(model, fine_tuned, test_data, classes=pets.CLASSES)["iou"]["mean"]
         >>> print(gain, "seen" if gain.seen else "may be chance")
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, expected between 0 and 1, such as 0.95.")
-    if bootstrap < 0:
-        raise ValueError(f"bootstrap is {bootstrap}, expected a number of resamples, 0 for none.")
-    calls = [getattr(m, "predict_on_batch", m) for m in (model, other)]
-    counter, parts = None, ([], [])
-    for images, y_true, *weight in dataset:
-        logits = [ops.convert_to_tensor(call(images)) for call in calls]
-        counts = [max(2, each.shape[-1]) for each in logits]
-        if counts[0] != counts[1]:
-            raise ValueError(
-                f"The models have {counts[0]} and {counts[1]} classes, expected the same number. "
-                "Scores of different tasks cannot be compared."
-            )
-        if counter is None:
-            classes = check_names(classes, counts[0])
-            counter = PictureCounter(counts[0], ignore_label, boundary, tolerance, width)
-        for side, each in zip(parts, logits, strict=True):
-            side.append(counter(y_true, each, *weight))
-    if counter is None:
-        raise ValueError("The data set holds no batch; expected pairs of images and label maps.")
-    sides = [{key: np.concatenate([p[key] for p in side]) for key in side[0]} for side in parts]
-    return differences(*sides, classes, bootstrap, confidence, seed)
+    check_bootstrap(bootstrap, confidence)
+    names, sides = count_pictures([model, other], dataset, classes, **options)
+    return differences(*sides, names, bootstrap, confidence, seed)
 
 
 def differences(before, after, classes, bootstrap, confidence, seed):
     """Turns what was counted in each picture, for both models, into the result of `compare`."""
-    pictures = len(before["matrices"])
-    draws = np.random.default_rng(seed).multinomial(
-        pictures, np.full(pictures, 1 / pictures), size=bootstrap
-    )
-    once, resampled = (
-        [weighted_scores(side, weights) for side in (before, after)]
-        for weights in (np.ones((1, pictures)), draws)
+    # The same seed draws the same pictures for both.
+    (once_before, drawn_before), (once_after, drawn_after) = (
+        resample(side, bootstrap, seed) for side in (before, after)
     )
     found = {}
-    for name, scores in once[1].items():
-        columns = percentile_intervals(
-            (scores - once[0][name])[0], resampled[1][name] - resampled[0][name], confidence
-        )
+    for name, scores in once_after.items():
+        gain, drawn = scores - once_before[name], drawn_after[name] - drawn_before[name]
+        columns = percentile_intervals(gain[0], drawn, confidence)
         names = (*classes, MEAN) if len(columns) > 1 else (MEAN,)
         found[name] = {n: Difference(*column) for n, column in zip(names, columns, strict=True)}
     return found

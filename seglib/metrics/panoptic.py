@@ -96,15 +96,12 @@ class PanopticQuality(keras.metrics.Metric):
         self.max_instances = max_instances
         self.ignore_label = ignore_label
         # The sum of the IoU of the matches is whole + fraction / 2**24.
-        self.whole = self.add_counter("whole")
-        self.fraction = self.add_counter("fraction")
-        self.true_positives = self.add_counter("true_positives")
-        self.false_positives = self.add_counter("false_positives")
-        self.false_negatives = self.add_counter("false_negatives")
+        self.whole = self.add_counter("whole", (num_classes,))
+        self.fraction = self.add_counter("fraction", (num_classes,))
+        self.counts = self.add_counter("counts", (3, num_classes))  # TP, FP, FN
         self.invalid = self.add_counter("invalid", ())
 
-    def add_counter(self, name, shape=None):
-        shape = (self.num_classes,) if shape is None else shape
+    def add_counter(self, name, shape):
         return self.add_weight(shape, initializer="zeros", dtype="int32", name=name)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -118,16 +115,10 @@ class PanopticQuality(keras.metrics.Metric):
         if sample_weight is not None:
             counted = ops.not_equal(expand_weight(sample_weight, true_class), 0)
             true_class = ops.where(counted, true_class, -1)
-        units, tp, fp, fn = count_segments(
-            (true_class, true_instance),
-            (pred_class, pred_instance),
-            self.num_classes,
-            self.max_instances,
-        )
+        truth, prediction = (true_class, true_instance), (pred_class, pred_instance)
+        units, counts = count_segments(truth, prediction, self.num_classes, self.max_instances)
         self.add_units(units)
-        self.true_positives.assign_add(tp)
-        self.false_positives.assign_add(fp)
-        self.false_negatives.assign_add(fn)
+        self.counts.assign_add(counts)
         self.invalid.assign_add(ops.minimum(true_invalid + pred_invalid, 1))
 
     def split(self, panoptic):
@@ -179,10 +170,7 @@ class PanopticQuality(keras.metrics.Metric):
         self.fraction.assign(ops.bitwise_and(low, 2**UNIT_BITS - 1))
 
     def result(self):
-        tp, fp, fn = (
-            ops.cast(counter, "float32")
-            for counter in (self.true_positives, self.false_positives, self.false_negatives)
-        )
+        tp, fp, fn = ops.unstack(ops.cast(self.counts, "float32"), 3)
         iou = ops.cast(self.whole, "float32")
         iou = iou + ops.cast(self.fraction, "float32") * 2.0**-UNIT_BITS
         present = tp + fp + fn > 0
@@ -213,26 +201,15 @@ class PanopticQuality(keras.metrics.Metric):
                 f"{self.num_classes - 1} or {self.ignore_label} (void) and instances 0 to "
                 f"{self.max_instances - 1}. Pass NumPy arrays to update_state to learn which."
             )
-        whole, fraction, tp, fp, fn = (
-            ops.convert_to_numpy(counter).astype("float64")
-            for counter in (
-                self.whole,
-                self.fraction,
-                self.true_positives,
-                self.false_positives,
-                self.false_negatives,
-            )
+        whole, fraction, counts = map(
+            ops.convert_to_numpy, (self.whole, self.fraction, self.counts)
         )
-        iou = whole + fraction * 2.0**-UNIT_BITS
-        per_class = {
-            c: class_scores(float(iou[c]), int(tp[c]), int(fp[c]), int(fn[c]))
-            for c in range(self.num_classes)
-        }
-        stuff = [c for c in per_class if c not in self.things]
+        iou = whole + fraction * 2.0**-UNIT_BITS  # float64
+        per_class = dict(enumerate(map(class_scores, iou.tolist(), *counts.tolist())))
         return {
             "all": mean_scores(per_class.values()),
             "things": mean_scores(per_class[c] for c in self.things),
-            "stuff": mean_scores(per_class[c] for c in stuff),
+            "stuff": mean_scores(s for c, s in per_class.items() if c not in self.things),
             "per_class": per_class,
         }
 
@@ -274,7 +251,7 @@ def count_segments(truth, prediction, num_classes, max_instances):
     Returns:
         int32 `[B, I, I, C]`, the IoU of each pair of a true and a predicted segment in units of
         2**-24 where they match, else 0; and the numbers of true positives, false positives and
-        false negatives, int32 `[C]`.
+        false negatives, int32 `[3, C]`.
     """
     (true_class, true_instance), (pred_class, pred_instance) = truth, prediction
     batch = ops.shape(true_class)[0]
@@ -312,7 +289,8 @@ def count_segments(truth, prediction, num_classes, max_instances):
     fn = (true_area > 0) & ops.logical_not(ops.any(match, axis=2, keepdims=True))
     fp = (pred_area > 0) & ops.logical_not(ops.any(match, axis=1, keepdims=True))
     fp = fp & (2 * void <= pred_area)
-    return units, *(ops.sum(ops.cast(which, "int32"), axis=(0, 1, 2)) for which in (match, fp, fn))
+    counts = [ops.sum(ops.cast(which, "int32"), axis=(0, 1, 2)) for which in (match, fp, fn)]
+    return units, ops.stack(counts)
 
 
 def class_scores(iou, tp, fp, fn):

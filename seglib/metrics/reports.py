@@ -148,13 +148,11 @@ def report(
     the class's boundary (`BoundaryF1(average="class")`), Boundary IoU from the sums over all
     pictures. The mean is over the classes that occur.
 
-    The intervals answer how much the scores would vary with another draw of as many test pictures:
-    the pictures are resampled with replacement, their counts added up, and the middle `confidence`
-    of the scores is taken (percentile bootstrap). Pixels of one picture are no independent
-    evidence, so pictures are drawn and not pixels. The intervals leave out what varies between
-    trainings; train with several seeds to see that. With fewer than about 30 pictures they are too
-    narrow, and a class in few pictures has, in effect, few. A resample without the class is left
-    out of its interval.
+    The intervals tell how much the scores would vary with another draw of as many test pictures
+    (percentile bootstrap: the pictures, not their pixels, which are no independent evidence, are
+    drawn with replacement). They leave out what varies between trainings; train with several seeds
+    to see that. With fewer than about 30 pictures they are too narrow, also for a class that is in
+    few pictures. A resample without the class is left out of its interval.
 
     Args:
         model: Keras model, or a function of a batch of images, that returns logits `[B, H, W, C]`
@@ -184,34 +182,54 @@ def report(
         >>> table.scores["iou"]["border"].low
         >>> table.save("report.json")
     """
+    check_bootstrap(bootstrap, confidence)
+    options = {"boundary": boundary, "tolerance": tolerance, "width": width}
+    names, statistics = count_pictures(
+        [model], dataset, classes, ignore_label=ignore_label, **options
+    )
+    return summarize(
+        *statistics, classes=names, bootstrap=bootstrap, confidence=confidence, seed=seed
+    )
+
+
+def check_bootstrap(bootstrap, confidence):
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected between 0 and 1, such as 0.95.")
     if bootstrap < 0:
         raise ValueError(f"bootstrap is {bootstrap}, expected a number of resamples, 0 for none.")
-    predict = getattr(model, "predict_on_batch", model)
-    counter, parts = None, []
+
+
+def count_pictures(models, dataset, classes, **options):
+    """Returns the classes' names, and what `PictureCounter` counts for each model, in one pass."""
+    calls = [getattr(model, "predict_on_batch", model) for model in models]
+    counter, parts = None, [[] for _ in models]
     for images, y_true, *weight in dataset:
-        logits = ops.convert_to_tensor(predict(images))
+        logits = [ops.convert_to_tensor(call(images)) for call in calls]
+        num_classes, *others = (max(2, each.shape[-1]) for each in logits)
+        if others and others[0] != num_classes:
+            raise ValueError(
+                f"The models have {num_classes} and {others[0]} classes, expected the same number. "
+                "Scores of different tasks cannot be compared."
+            )
         if counter is None:
-            num_classes = max(2, logits.shape[-1])
             classes = check_names(classes, num_classes)
-            counter = PictureCounter(num_classes, ignore_label, boundary, tolerance, width)
-        parts.append(counter(y_true, logits, *weight))
-    if not parts:
+            counter = PictureCounter(num_classes, **options)
+        for side, each in zip(parts, logits, strict=True):
+            side.append(counter(y_true, each, *weight))
+    if counter is None:
         raise ValueError("The data set holds no batch; expected pairs of images and label maps.")
-    statistics = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return summarize(
-        statistics, classes=classes, bootstrap=bootstrap, confidence=confidence, seed=seed
-    )
+    joined = [{key: np.concatenate([p[key] for p in side]) for key in side[0]} for side in parts]
+    return classes, joined
 
 
 class PictureCounter:
     """Counts what the scores of each picture follow from, as NumPy arrays with an axis `B`."""
 
-    def __init__(self, num_classes, ignore_label, boundary, tolerance, width):
-        options = {"ignore_label": ignore_label}
-        self.f1 = BoundaryF1(num_classes, tolerance=tolerance, **options)
-        self.iou = BoundaryIoU(num_classes, width=width, **options)
+    def __init__(
+        self, num_classes, ignore_label=IGNORE_LABEL, boundary=True, tolerance=0.0075, width=0.02
+    ):
+        self.f1 = BoundaryF1(num_classes, tolerance=tolerance, ignore_label=ignore_label)
+        self.iou = BoundaryIoU(num_classes, width=width)
         self.boundary = boundary
 
     def __call__(self, y_true, logits, sample_weight=None):
@@ -242,12 +260,7 @@ def summarize(statistics, *, classes, bootstrap, confidence, seed):
     """Turns what was counted in each picture into a `Report`."""
     matrices = statistics["matrices"]
     pictures = len(matrices)
-    once = np.ones((1, pictures))
-    # How often each resample draws each picture: all resamples are then one matrix product.
-    draws = np.random.default_rng(seed).multinomial(
-        pictures, np.full(pictures, 1 / pictures), size=bootstrap
-    )
-    estimates, resampled = weighted_scores(statistics, once), weighted_scores(statistics, draws)
+    estimates, resampled = resample(statistics, bootstrap, seed)
     intervals = {
         name: percentile_intervals(estimates[name][0], resampled[name], confidence)
         for name in estimates
@@ -265,6 +278,16 @@ def summarize(statistics, *, classes, bootstrap, confidence, seed):
         bootstrap=bootstrap,
         seed=seed,
     )
+
+
+def resample(statistics, bootstrap, seed):
+    """Returns the scores of all pictures, and those of each bootstrap resample of them."""
+    pictures = len(statistics["matrices"])
+    # How often each resample draws each picture: all resamples are then one matrix product.
+    draws = np.random.default_rng(seed).multinomial(
+        pictures, np.full(pictures, 1 / pictures), size=bootstrap
+    )
+    return tuple(weighted_scores(statistics, w) for w in (np.ones((1, pictures)), draws))
 
 
 def weighted_scores(statistics, weights):

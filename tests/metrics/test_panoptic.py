@@ -235,7 +235,7 @@ def test_the_sum_of_many_ious_is_exact_where_float32_is_not():
     before = (2**24 + 2) * third
     metric.whole.assign([0, before >> 24])
     metric.fraction.assign([0, before % 2**24])
-    metric.true_positives.assign([0, 2**24 + 2])
+    metric.counts.assign([[0, 2**24 + 2], [0, 0], [0, 0]])  # TP, FP, FN
     metric.update_state(panoptic([1, 1, 1]), panoptic([1, 1, VOID]))
     assert metric.table()["per_class"][1]["TP"] == 2**24 + 3
     whole, fraction = int(to_numpy(metric.whole)[1]), int(to_numpy(metric.fraction)[1])
