@@ -10,8 +10,10 @@ def fused(function):
     """Compiles a function of tensors with XLA on TensorFlow; elsewhere it is returned as it is.
 
     An arg-max over 21 channels, or a chain of comparisons on a label map, is several times faster
-    as one pass over the memory. Whole models are not compiled: on a CPU their convolutions become
-    slower. (JAX compiles the whole step by itself, whatever it holds.)
+    as one pass over the memory. It stands where the whole gains by it, in processor time on two
+    cores: `evaluate` of a U-Net 1.12 times, `report` 1.68, a step with Lovász's loss on 21 classes
+    1.14, with Hausdorff's distances 1.17. A cross-entropy gains nothing (1.02). Whole models are
+    not compiled: on a CPU their convolutions become slower. (JAX compiles all of a step by itself.)
 
     XLA compiles once for each shape, so a picture size that is unknown while a graph is traced, and
     a TensorFlow without XLA for its device, get the plain operations. The batch size may be

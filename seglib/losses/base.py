@@ -8,7 +8,6 @@ from keras import ops
 from seglib.core.checks import check_shapes, expand_weight, two_channels
 from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import unpack
-from seglib.core.kernels import fused
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -260,7 +259,6 @@ class RegionLoss(SegmentationLoss):
         return super().get_config() | {"classes": self.classes}
 
 
-@fused
 def valid_pixels(y_true, logits, num_classes, ignore_label):
     """Returns labels, logits and weights as `SegmentationLoss.prepare` does, unweighted."""
     labels = ops.cast(y_true, "int32")
@@ -327,7 +325,6 @@ def soft_overlap(labels, logits, weights):
     return tp, pixel_sums(weights, others), fn
 
 
-@fused
 def split_probabilities(labels, logits, num_classes):
     """Returns the softmax, with the probability of each pixel's own class apart from the others.
 

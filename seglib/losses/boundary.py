@@ -10,7 +10,6 @@ import keras
 from keras import ops
 
 from seglib.core.distance import edges, signed_distance, unpack
-from seglib.core.kernels import fused
 from seglib.losses.base import (
     RegionLoss,
     SegmentationLoss,
@@ -201,18 +200,15 @@ def predicted_labels(y_true, logits, ignore_label):
     return largest(ops.stop_gradient(logits), valid)
 
 
-@fused
 def weighted_probabilities(weight, logits):
     return weight * ops.softmax(logits)
 
 
-@fused
 def weighted_errors(weight, labels, logits, num_classes):
     own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
     return weight * ops.square(ops.softmax(logits) - ops.cast(own, "float32"))
 
 
-@fused
 def largest(logits, valid):
     """Returns the index of the largest logit, and -1 where a pixel is not valid."""
     return ops.where(valid, ops.cast(ops.argmax(logits, axis=-1), "int32"), -1)

@@ -5,7 +5,6 @@ import math
 import keras
 from keras import ops
 
-from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, SegmentationLoss
 from seglib.losses.distribution import CrossEntropy
 from seglib.losses.region import Dice, safe_power
@@ -154,7 +153,6 @@ class PowerCrossEntropy(PixelLoss):
         return safe_power(small_cross_entropy(labels, logits, logits.shape[-1]), self.gamma)
 
 
-@fused
 def small_cross_entropy(labels, logits, num_classes):
     """Returns `sparse_cross_entropy` with all its digits where it is nearly 0.
 

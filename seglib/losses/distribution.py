@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from seglib.core.distance import boundary_distance, unpack
-from seglib.core.kernels import fused
 from seglib.losses.base import PixelLoss, class_sums, of_own_class, soft_overlap, weighted_mean
 
 
@@ -329,14 +328,7 @@ class DistancePenalized(PixelLoss):
 
 def sparse_cross_entropy(labels, logits):
     """Returns minus the log-softmax of each pixel's label, `[B, H, W]`."""
-    return minus_log_softmax(labels, logits, logits.shape[-1])
-
-
-@fused
-def minus_log_softmax(labels, logits, num_classes):
-    # Keras calls an operation of TensorFlow for it, which takes longer than these as one kernel.
-    own = ops.equal(labels[..., None], ops.arange(num_classes, dtype="int32"))
-    return ops.logsumexp(logits, axis=-1) - ops.sum(ops.where(own, logits, 0.0), axis=-1)
+    return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
 def pixels_of(table, labels):
