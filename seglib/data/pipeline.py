@@ -17,7 +17,7 @@ class CorruptDataError(OSError):
 
 
 def decode_image(data, size=None):
-    """Decodes a picture and resizes it bilinearly.
+    """Decodes a picture and resizes it bilinearly, averaged where it becomes smaller.
 
     Args:
         data: scalar string tensor, the encoded file.
@@ -30,7 +30,7 @@ def decode_image(data, size=None):
     image = tf.ensure_shape(image, [None, None, 3])
     if size is None:
         return image
-    return tf.cast(tf.round(tf.image.resize(image, size)), tf.uint8)
+    return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
 
 
 def build(source, *, image_size, batch_size, shuffle, augment, seed):
