@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from seglib.core.constants import GRAY
+from seglib.core.letterbox import letterbox_with_masks
 from seglib.data import augment as augmentation
-from seglib.data import pipeline, resizing
+from seglib.data import pipeline
 
 NO_OBJECT = -1  # the class of a row that holds no object
 
@@ -58,7 +59,7 @@ def read(examples, size, max_objects):
     """
     images, packed, classes, counts, names = [], [], [], [], []
     for example in examples:
-        image, masks = resizing.letterbox(example["image"], example["masks"], size)
+        image, masks = letterbox_with_masks(example["image"], example["masks"], size)
         areas = masks.sum(axis=(1, 2))
         largest = np.argsort(-areas, kind="stable")[:max_objects]
         kept = np.sort(largest[areas[largest] > 0])

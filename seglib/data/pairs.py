@@ -16,7 +16,8 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from seglib.core.constants import IGNORE_LABEL
-from seglib.data import pipeline, resizing
+from seglib.core.letterbox import letterbox_with_masks, nearest
+from seglib.data import pipeline
 
 ON_ERROR = ("raise", "skip")
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
@@ -195,9 +196,9 @@ def resize(data, mask, size, keep_aspect):
     """Decodes the picture and brings both to `size`: bilinear, and to the nearest pixel."""
     if size is None or not keep_aspect:
         image = pipeline.decode_image(data, size).numpy()
-        return image, mask if size is None else resizing.nearest(mask, size)
+        return image, mask if size is None else nearest(mask, size)
     image = pipeline.decode_image(data).numpy()
-    return resizing.letterbox(image, mask, size, fill=IGNORE_LABEL, centered=True)
+    return letterbox_with_masks(image, mask, size, fill=IGNORE_LABEL, centered=True)
 
 
 def decode_mask(data):

@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from seglib.core.letterbox import letterbox_with_masks, nearest
 from seglib.data import (
     augment,
     drawing,
@@ -20,7 +21,6 @@ from seglib.data import (
     pasting,
     pets,
     pipeline,
-    resizing,
     sample,
     scenes,
 )
@@ -325,7 +325,7 @@ def test_boxes_are_tight(mask):
 def test_a_wide_picture_gets_gray_below():
     image = np.full((2, 4, 3), 9, "uint8")
     masks = np.array([[[1, 1, 0, 0], [0, 0, 0, 0]]], bool)
-    image, masks = resizing.letterbox(image, masks, (8, 8))
+    image, masks = letterbox_with_masks(image, masks, (8, 8))
     assert image[:, 0, 0].tolist() == [9, 9, 9, 9, 127, 127, 127, 127]
     expected = np.zeros((8, 8), bool)
     expected[:2, :4] = True
@@ -336,7 +336,7 @@ def test_a_wide_picture_gets_gray_below():
 def test_resized_masks_stay_disjoint_and_cover_the_same(size):
     owner = np.random.default_rng(1).integers(0, 4, (11, 9))
     masks = np.stack([owner == k for k in range(4)])
-    resized = resizing.nearest(masks, size)
+    resized = nearest(masks, size)
     assert resized.shape == (4, *size)
     assert (resized.sum(axis=0) == 1).all()  # every pixel has exactly one owner, as before
 

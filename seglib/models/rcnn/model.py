@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from seglib.core.constants import GRAY
+from seglib.core.letterbox import letterbox
 from seglib.core.precision import dtype_policy
 from seglib.models.backbones import backbone as build_backbone
 from seglib.models.backbones import freeze_statistics, unfreeze
@@ -17,7 +18,6 @@ from seglib.models.rcnn.boxes import area
 from seglib.models.rcnn.config import LOSSES, MaskRCNNConfig
 from seglib.models.rcnn.detection import at_full_size, select, sort
 from seglib.models.rcnn.heads import box_head, mask_head, mask_score_head, semantic_head
-from seglib.models.rcnn.letterbox import letterbox
 from seglib.models.rcnn.proposals import propose
 from seglib.models.rcnn.roi_align import crop_masks, roi_align
 from seglib.models.rcnn.rpn import rpn
@@ -325,10 +325,10 @@ class MaskRCNN(Guarded, keras.Model):
         found, pictures = [], [images] if single else list(images)
         for start in range(0, len(pictures), batch_size):
             fitted = [
-                letterbox(ops.convert_to_numpy(image), self.config.image_size, self.padding)
+                letterbox(ops.convert_to_numpy(image), self.config.image_size, fill=self.padding)
                 for image in pictures[start : start + batch_size]
             ]
-            batch = np.stack([picture for picture, _ in fitted])
+            batch = np.stack([picture for picture, _ in fitted]).astype("float32")
             # Always the same number of pictures: another number would be compiled anew.
             count = min(batch_size, len(pictures))
             batch = np.pad(batch, ((0, count - len(batch)), (0, 0), (0, 0), (0, 0)))

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from seglib.core.letterbox import Fit, letterbox
 from seglib.models.rcnn import MaskRCNNConfig
 from seglib.models.rcnn.detection import at_full_size, select, sort
-from seglib.models.rcnn.letterbox import Fit, letterbox
 from seglib.models.rcnn.proposals import propose
 
 to_numpy = keras.ops.convert_to_numpy
@@ -153,7 +153,7 @@ def test_sorting_takes_every_part_along():
 def test_a_picture_fills_one_side(shape, inner):
     image = np.full((*shape, 3), 200, "uint8")
     picture, fit = letterbox(image, (SIZE, SIZE))
-    assert picture.shape == (SIZE, SIZE, 3) and picture.dtype == np.float32
+    assert picture.shape == (SIZE, SIZE, 3) and picture.dtype == np.uint8
     assert (picture[: inner[0], : inner[1]] == 200).all()
     assert (picture[inner[0] :] == 127).all() and (picture[:, inner[1] :] == 127).all()
     assert fit.size == shape
@@ -197,7 +197,7 @@ def test_no_picture(image, message):
 
 def test_detections_come_back_at_the_pictures_size():
     # A picture of 32 x 16 was doubled; its right half of 64 x 64 is gray.
-    fit = Fit((32, 16), (2.0, 2.0))
+    fit = Fit((32, 16), (64, 32))
     found = {
         "boxes": np.array([[8, 8, 24, 24], [0, 40, 64, 64], [48, 16, 72, 48], [0] * 4], "float32"),
         "classes": np.array([1, 0, 0, -1]),
