@@ -12,7 +12,7 @@ def rows(result):
 
     Returns:
         A dict from the title of a work, such as `"U-Net, …, 8 × 128 px, 3 classes"`, to a list of
-        dicts, one a candidate: its run in the file, and `step_speed` and `predict_speed`, the
+        dicts, one per candidate: its run in the file, and `step_speed` and `predict_speed`, the
         first candidate's time by its own.
     """
     works = {}

@@ -95,7 +95,7 @@ def _table_of_sharpened(measured: list[dict], classes: list[str]) -> list[str]:
         return []
     header = ["Recipe", "and then", "Seeds", "Mean IoU"]
     header += [f"IoU {name}" for name in classes]
-    header += ["Boundary F1", "Processor time a picture"]
+    header += ["Boundary F1", "Processor time per picture"]
     marks = [":---", ":---", *["---:"] * (len(header) - 2)]
     return ["", *map(_row, [header, marks, *rows])]
 

@@ -59,7 +59,7 @@ class ShowPredictions(keras.callbacks.Callback):
             self._show()
 
     def strip(self, columns=6):
-        """Draws the kept predictions, one row a picture, evenly chosen over the training.
+        """Draws the kept predictions, one row per picture, evenly chosen over the training.
 
         Args:
             columns: how many looks to draw at most.

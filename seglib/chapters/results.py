@@ -151,7 +151,7 @@ def costs(rows):
 
     return {
         "latency of one picture, ms": measured(lambda row: row["milliseconds"]["1"]),
-        "a batch of eight, ms a picture": measured(lambda row: row["milliseconds"]["8"] / 8),
+        "a batch of eight, ms per picture": measured(lambda row: row["milliseconds"]["8"] / 8),
         "memory for a batch of eight, MiB": measured(lambda row: row["peak_memory_mib"]),
         "multiply-adds of one picture, millions": lambda row: row["multiply_adds"] / MEGA,
         "parameters, millions": lambda row: row["parameters"] / MEGA,

@@ -69,7 +69,7 @@ def expand_weight(sample_weight, y_true):
     """Gives sample weights the rank of a label map, so that they multiply pixel by pixel.
 
     Args:
-        sample_weight: one weight a picture, `[B]`, or one a pixel, `[B, H, W]`; an axis of size 1
+        sample_weight: one weight per picture, `[B]`, or per pixel, `[B, H, W]`; an axis of size 1
             broadcasts.
         y_true: label map.
 
@@ -77,7 +77,7 @@ def expand_weight(sample_weight, y_true):
         The weights as a tensor of the label map's rank.
 
     Raises:
-        ValueError: if a known axis differs in size, or the weights are one a row.
+        ValueError: if a known axis differs in size, or there is one weight per row.
     """
     weight = ops.convert_to_tensor(sample_weight)
     weight_shape, true_shape = tuple(weight.shape), tuple(y_true.shape)
@@ -92,7 +92,7 @@ def expand_weight(sample_weight, y_true):
         )
     if len(weight_shape) == 2 < len(true_shape) and weight_shape[1] != 1:
         raise ValueError(
-            f"sample_weight has shape {weight_shape}, one weight a row of pixels; expected [B] "
+            f"sample_weight has shape {weight_shape}, one weight per row of pixels; expected [B] "
             f"or the label map's {true_shape}. Keras makes such weights of class_weight in fit: "
             "give class_weights to the loss in its place."
         )

@@ -94,7 +94,7 @@ def boundary_distance(labels, ignore_label=IGNORE_LABEL, num_classes=256):
     """
     labels = class_or_minus_one(labels, num_classes, ignore_label)
     # Two labels differ where any of their binary digits does, so the nearest other label is found
-    # with two maps a digit and not one a class.
+    # with two maps per digit and not one per class.
     digits = [
         ops.equal(ops.bitwise_and(ops.right_shift(labels, i), 1), 1)
         for i in range((num_classes - 1).bit_length())

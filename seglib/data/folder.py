@@ -37,7 +37,7 @@ def load(
 
     Args:
         images_folder: folder of JPEG, PNG, BMP or GIF files.
-        masks_folder: folder of PNG files with one number a pixel, gray or with a palette. May be
+        masks_folder: folder of PNG files with one number per pixel, gray or with a palette. May be
             the same folder, if a suffix tells the masks apart.
         shuffle: whether each epoch has an order of its own; `False` keeps that of the names.
         names: the names to load, in this order, without suffix and ending; or a text file with one
@@ -168,7 +168,7 @@ def as_label_map(mask, label_map):
     if mask.ndim == 3:
         if not has_colors:
             raise ValueError(
-                "it stores colors, expected one number a pixel. Pass label_map= with a "
+                "it stores colors, expected one number per pixel. Pass label_map= with a "
                 "label_maps.LabelMap that names the color of each class."
             )
         return label_map.from_color(mask)

@@ -24,7 +24,7 @@ NO_OBJECT = -1  # the class of a row that holds no object
 class Cache:
     """Resized pictures and their objects, in memory.
 
-    The objects of all pictures stand in one list, and their masks take a bit a pixel: 5,000
+    The objects of all pictures stand in one list, and their masks take a bit per pixel: 5,000
     pictures of 512 x 512 with 7 objects each take 5 GB, of which the masks are 1.1.
 
     Attributes:

@@ -202,14 +202,14 @@ def resize(data, mask, size, keep_aspect):
 
 
 def decode_mask(data):
-    """Decodes a PNG file of one number a pixel into uint8 `[H, W]`; see `decode_png`."""
+    """Decodes a PNG file of one number per pixel into uint8 `[H, W]`; see `decode_png`."""
     return as_uint8(decode_png(data))
 
 
 def as_uint8(mask):
     """Returns the numbers of a mask as uint8 `[H, W]`, or raises `ValueError`."""
     if mask.ndim != 2:
-        raise ValueError("the mask stores colors, expected one number a pixel.")
+        raise ValueError("the mask stores colors, expected one number per pixel.")
     if mask.max(initial=0) > 255:
         raise ValueError(f"the mask holds the label {mask.max()}, expected at most 255.")
     return mask.astype("uint8")

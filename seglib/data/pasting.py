@@ -1,6 +1,6 @@
 """Real pets, cut out of their pictures and pasted into each other's.
 
-The real set has one pet a picture, which teaches no model to tell two apart. Cutting the pets out
+The real set has one pet per picture, which teaches no model to tell two apart. Cutting the pets out
 along their trimaps and pasting them into other pictures makes scenes with exact masks, as many as
 one likes: a cut-out covers what lies behind it, in the picture and in the other masks.
 """

@@ -87,7 +87,7 @@ class ExpLog(SegmentationLoss):
     Shape: as `Combo`. Raises: as `Combo`.
 
     When to use: when the sizes of the objects differ a hundredfold. What breaks: with `γ = 0.3`
-    the pull at a logit hardly fades as its pixel becomes right, so training does not come to rest
+    the pull at a logit hardly fades as its pixel becomes right, so training does not settle
     without a falling learning rate, and it is weak where the network is wrong.
 
     Reference:

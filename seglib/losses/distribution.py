@@ -165,7 +165,7 @@ class Focal(PixelLoss):
             if len(self.alpha) != logits.shape[-1]:
                 raise ValueError(
                     f"There are {len(self.alpha)} numbers in alpha for {logits.shape[-1]} classes. "
-                    "Give one a class."
+                    "Pass one value per class."
                 )
             values = values * ops.take(ops.array(self.alpha, "float32"), labels, axis=0)
         return values

@@ -317,7 +317,7 @@ def test_a_saved_model_has_the_same_losses(tmp_path):
         ((2, 8, 8), (2, 4, 8, 3), None, "differ in height.*resize the logits"),
         ((1, 4, 4), (2, 4, 4, 3), None, "differ in batch size"),
         ((2, 4, 4), (2, 4, 4, 3), (3,), r"sample_weight has shape \(3,"),
-        ((2, 4, 4), (2, 4, 4, 3), (2, 4), "one weight a row"),
+        ((2, 4, 4), (2, 4, 4, 3), (2, 4), "one weight per row"),
         ((2, 4, 4), (2, 4, 4, 3), (2, 4, 4, 1), r"weights\[\.\.\., 0\]"),
     ],
 )

@@ -352,5 +352,5 @@ def test_fit_hands_sample_weights_over():
 
 def test_weights_per_row_are_refused_as_class_weight_in_fit_makes_them():
     labels, logits = random_pair()
-    with pytest.raises(ValueError, match="one weight a row.*class_weights"):
+    with pytest.raises(ValueError, match="one weight per row.*class_weights"):
         CrossEntropy()(labels, logits, np.ones(labels.shape[:2], "float32"))

@@ -115,7 +115,7 @@ def test_what_was_done_after_the_training_has_a_table_of_its_own():
         "IoU background": "0.900",
         "IoU border": "0.500",
         "Boundary F1": "0.600",
-        "Processor time a picture": "50 ms",  # half of 30.8 s for 308 pictures
+        "Processor time per picture": "50 ms",  # half of 30.8 s for 308 pictures
     }
 
 
