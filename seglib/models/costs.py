@@ -8,35 +8,19 @@ from unittest import mock
 
 import keras
 
-PARTS = ("backbone", "decoder", "head")
-
 
 class LayerCost(NamedTuple):
-    """What one call of a layer costs.
+    """What one call of a layer costs."""
 
-    Args:
-        part: `"backbone"`, `"decoder"` or `"head"`; in a model without these, the model's name.
-        layer: name of the layer.
-        output_shape: shape of what it returns, for one picture, without the batch.
-        parameters: number of its weights; 0 in a second call of the same layer.
-        multiply_adds: products of a weight and an input value that the call sums up.
-    """
-
-    part: str
+    part: str  # "backbone", "decoder" or "head"; in a model without these, the model's name
     layer: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
+    output_shape: tuple[int, ...]  # for one picture, without the batch
+    parameters: int  # number of its weights; 0 in a second call of the same layer
+    multiply_adds: int  # products of a weight and an input value that the call sums up
 
 
 class PartCost(NamedTuple):
-    """What one part of a model costs.
-
-    Args:
-        part: as in `LayerCost`.
-        parameters: number of its weights, those of normalization layers included.
-        multiply_adds: the sum over its layers.
-    """
+    """What one part of a model costs, all its layers together."""
 
     part: str
     parameters: int
@@ -70,20 +54,16 @@ def cost(model, *, input_shape=None):
 def layer_costs(model, *, input_shape=None):
     """Counts parameters and multiply-adds of each convolution and dense layer, for one picture.
 
-    The model runs once on shapes alone; no number is multiplied. So layers inside of other layers
-    are found as well, and each is counted as often as it is called.
-
-    As in published tables, only products with learned weights count, also those with the zeros of a
-    padded frame. Biases, normalization, activations, pooling and fixed interpolation do not: they
-    are a few operations a value, where a convolution takes hundreds.
+    The model runs once on shapes alone, so layers inside other layers are found as well. As in
+    published tables, only products with learned weights count, also those with the zeros of a
+    padded frame; biases, normalization, activations, pooling and fixed interpolation do not.
 
     Args:
         model: any built `keras.Model`.
         input_shape: as in `cost`.
 
     Returns:
-        A list of `LayerCost`, one a call of a `Conv2D`, `DepthwiseConv2D`, `SeparableConv2D`,
-        `Conv2DTranspose` or `Dense` layer, in the order of the calls.
+        A list of `LayerCost`, one per call of a layer of a kind in `COUNTED`, in their order.
 
     Raises:
         ValueError: if the size of the picture is not known.
@@ -102,8 +82,8 @@ def layer_costs(model, *, input_shape=None):
 
 def parts(model):
     """Returns the parts of a model by their names."""
-    found = {name: getattr(model, name) for name in PARTS if hasattr(model, name)}
-    return found or {model.name: model}
+    names = [name for name in ("backbone", "decoder", "head") if hasattr(model, name)]
+    return {name: getattr(model, name) for name in names} or {model.name: model}
 
 
 def positions(layer, shape):
@@ -138,13 +118,8 @@ COUNTED = {
 }
 
 
-def recorded_calls(model, input_shape=None):
-    """Runs a model on shapes; returns `(layer, input shape, output shape)` for each call.
-
-    Args:
-        model: any built `keras.Model`.
-        input_shape: as in `cost`.
-    """
+def recorded_calls(model, input_shape):
+    """Runs a model on shapes; returns `(layer, input shape, output shape)` of each counted call."""
     calls = []
 
     def symbolic(tensor):
@@ -165,24 +140,15 @@ def recorded_calls(model, input_shape=None):
 
         return noted
 
+    class Inference(keras.Operation):
+        # Asked for the output of an operation that does not know its shape, Keras goes through the
+        # whole call; a model would only be asked for its shape.
+        def call(self, picture):
+            return model(picture, training=False)
+
     picture = keras.tree.map_structure(symbolic, model.input)
     with contextlib.ExitStack() as stack:
         for kind in COUNTED:
             stack.enter_context(mock.patch.object(kind, "call", noting(kind.call)))
-        Inference(model).symbolic_call(picture)
+        Inference().symbolic_call(picture)
     return calls
-
-
-class Inference(keras.Operation):
-    """Calls a model as `predict` does.
-
-    Keras would ask a layer that knows its output's shape for that alone. Asked for the output of
-    this operation, which does not know, it has to go through the whole call.
-    """
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def call(self, picture):
-        return self.model(picture, training=False)

@@ -19,16 +19,14 @@ def deeplab_v3_plus(
     output_stride=16,
     weights="imagenet",
     alpha=1.0,
-    pyramid=None,
-    filters=256,
     rates=None,
+    dropout=0.1,
+    filters=256,
     separable=True,
     low_level="P2",
-    low_level_filters=48,
-    num_convs=2,
-    dropout=0.1,
     input_shape=(None, None, 3),
     freeze_backbone=None,
+    **decoder_options,
 ):
     """Builds DeepLabV3+ of Chen, Zhu, Papandreou, Schroff and Adam.
 
@@ -38,22 +36,17 @@ def deeplab_v3_plus(
             four times as costly. That of a backbone given as a `keras.Model` is its own.
         backbone, weights, alpha, input_shape, freeze_backbone: as in `seglib.models.unet`. Sizes
             that are known run faster.
-        pyramid: function that remakes the backbone's levels; `jpu`, with an output stride of 32,
-            makes a map at stride 8 without dilation in the backbone (FastFCN).
+        rates, dropout: of the pyramid pooling, `aspp`.
         filters: channels of the pyramid pooling and of the decoder's convolutions.
-        rates: of the pyramid pooling. `None` takes (6, 12, 18) where its map has stride 16, twice
-            that at 8 and half of it at 32.
-        separable: split the 3x3 convolutions of pyramid pooling and decoder into one kernel a
-            channel and a 1x1 convolution. Whole ones take 13.7 million weights more on a ResNet-50.
+        separable: split the 3x3 convolutions of both into one kernel per channel and a 1x1
+            convolution. Whole ones take 13.7 million weights more on a ResNet-50.
         low_level: the level with the detail, `"P2"` as published or `"P1"`; `None` goes without,
             which is DeepLabV3.
-        low_level_filters: channels that it is narrowed to.
-        num_convs: how many 3x3 convolutions follow.
-        dropout: share of the values dropped after the pyramid pooling.
+        decoder_options: `low_level_filters`, `num_convs` and `pyramid` of `fusion_decoder`. The
+            last may be `jpu`, with an output stride of 32: no dilation in the backbone (FastFCN).
 
     Returns:
-        `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
-        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` and `head`.
+        `SegmentationModel`, as `unet` does.
 
     Raises:
         ValueError: for an unknown name, level or output stride.
@@ -75,19 +68,16 @@ def deeplab_v3_plus(
         freeze=freeze_backbone,
         output_stride=output_stride,
     )
+    context = {"rates": rates, "dropout": dropout}
     decoder = fusion_decoder(
         backbone.output,
         "deeplab_v3_plus" if low_level else None,
-        pyramid=pyramid,
-        context=functools.partial(
-            aspp, filters=filters, rates=rates, separable=separable, dropout=dropout
-        ),
+        context=functools.partial(aspp, filters=filters, separable=separable, **context),
         low_level=low_level,
-        low_level_filters=low_level_filters,
-        num_convs=num_convs,
         filters=filters,
         separable=separable,
         output_stride=stride_of(backbone),
+        **decoder_options,
     )
     return SegmentationModel(
         backbone,

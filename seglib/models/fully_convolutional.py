@@ -18,10 +18,7 @@ VGG16_SKIP_SCALES = (0.01, 0.0001)
 def bilinear_kernel(shape, dtype=None):
     """Returns the kernel that makes a transposed convolution enlarge each channel bilinearly.
 
-    Args:
-        shape: `(size, size, C, C)`, with size `2 * factor` for an even factor and
-            `2 * factor - 1` for an odd one.
-        dtype: of the kernel, by default Keras's.
+    The shape is `(size, size, C, C)`, of size `2 * factor` for an even factor, else one less.
     """
     size, _, channels_out, channels_in = shape
     distance = ops.abs(ops.arange(size, dtype="float32") - (size - 1) / 2)
@@ -32,27 +29,11 @@ def bilinear_kernel(shape, dtype=None):
 
 
 def upsample(x, factor, upsampling, *, name):
-    """Enlarges scores, in float32.
+    """Enlarges scores `[B, H, W, C]`, in float32, by a whole factor, `"fixed"` or `"learned"`.
 
-    `"learned"` is a transposed convolution that is bilinear until it has learned better. The map is
-    padded by repeating its edge and cut again afterward. So the new pixels lie where those of
-    `"fixed"` lie, and before any training they have the same values, at the frame too.
-
-    Args:
-        x: map `[B, H, W, C]`.
-        factor: whole number, how many times larger height and width become.
-        upsampling: `"fixed"` (bilinear) or `"learned"`.
-        name: of the layer.
-
-    Returns:
-        Map `[B, factor * H, factor * W, C]`.
-
-    Raises:
-        ValueError: for another upsampling.
-
-    Reference:
-        Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
-        2015, section 3.3.
+    `"learned"` is a transposed convolution that starts bilinear (section 3.3 of the paper). The map
+    is padded by repeating its edge and cropped afterward, so before any training it has the same
+    values as `"fixed"`, at the frame too.
     """
     if upsampling == "fixed":
         return Upsample(factor, dtype="float32", name=name)(x)
@@ -150,7 +131,7 @@ def fcn(
     skip_scales=None,
     input_shape=(None, None, 3),
     freeze_backbone=None,
-    **decoder,
+    **decoder_options,
 ):
     """Builds a fully convolutional network of Long, Shelhamer and Darrell.
 
@@ -159,19 +140,16 @@ def fcn(
 
     Args:
         num_classes: number of classes `C`.
-        stride: of the scores that are enlarged at the end: 32, 16 or 8; see `fcn32`, `fcn16` and
-            `fcn8`.
+        stride: of the scores that are enlarged at the end: 32, 16 or 8.
         backbone, weights, alpha, input_shape, freeze_backbone: as in `seglib.models.unet`.
         upsampling: `"fixed"` (bilinear) or `"learned"` (transposed convolutions that start so).
             Long et al. find no significant difference and recommend fixed.
         skip_scales: factors on P4 and P3. `None` takes 0.01 and 0.0001 for VGG16 with pretrained
             weights, as the authors do where all skips train at once, and 1 otherwise.
-        decoder: more options of `fcn_decoder`: `filters`, `kernel_size` and `dropout`.
+        decoder_options: `filters`, `kernel_size` and `dropout` of `fcn_decoder`.
 
     Returns:
-        `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
-        `[B, H, W, C]`, float32, with its parts as `backbone`, `decoder` and `head` (the last
-        upsampling).
+        `SegmentationModel`, as `unet` does; its head is the last upsampling.
 
     Raises:
         ValueError: for an unknown name, another stride or a backbone of other strides.
@@ -191,14 +169,8 @@ def fcn(
         backbone, weights=weights, alpha=alpha, input_shape=input_shape, freeze=freeze_backbone
     )
     check_strides(backbone)
-    decoder = fcn_decoder(
-        backbone.output,
-        num_classes,
-        stride=stride,
-        upsampling=upsampling,
-        skip_scales=skip_scales,
-        **decoder,
-    )
+    options = {"stride": stride, "upsampling": upsampling, "skip_scales": skip_scales}
+    decoder = fcn_decoder(backbone.output, num_classes, **options, **decoder_options)
     scores = keras.Input(decoder.output.shape[1:], name="scores")
     logits = upsample(scores, stride, upsampling, name="upsample")  # (B, H, W, C)
     return SegmentationModel(
@@ -229,9 +201,8 @@ def fcn8(num_classes=3, **options):
 def convert_classifier(model, classifier):
     """Turns the dense layers of a trained VGG16 into the head of an FCN.
 
-    A dense layer on a 7x7 map is a 7x7 convolution that fits in one place only; its weights, in
-    another shape, are those of the convolution. Where the head sees the same 7x7 cells, it then
-    says what the classifier says.
+    A dense layer on a 7x7 map is a 7x7 convolution that fits in one place only; its weights,
+    reshaped, are those of the convolution.
 
     Args:
         model: an FCN whose `filters` and `kernel_size` are those of the classifier: 4096 and 7.
@@ -266,13 +237,11 @@ def convert_classifier(model, classifier):
 
 
 def warm_start(model, coarser):
-    """Starts a finer FCN from a trained coarser one: 32s, then 16s, then 8s.
+    """Starts a finer FCN from a trained coarser one: 32s, then 16s, then 8s (section 4.2).
 
     The backbone, the head and the skips that both have are copied; the new skips are set to zero.
-    The scores are then exactly the coarser model's, enlarged bilinearly. The logits are too,
-    except that several small bilinear steps take the place of one large one: they are the same
-    wherever the scores are linear across three neighboring cells, and always in the middle
-    half between two centers.
+    So the scores are the coarser model's, enlarged bilinearly, and the logits differ only where
+    several small bilinear steps do from one large one.
 
     Args:
         model: the finer FCN, fresh.
@@ -284,27 +253,19 @@ def warm_start(model, coarser):
     Example:
         >>> model16 = fcn16(3)
         >>> warm_start(model16, model32)
-
-    Reference:
-        Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR
-        2015, section 4.2.
     """
     fine, coarse = (
         {layer.name: layer for layer in part.layers if layer.weights}
         for part in (model.decoder, coarser.decoder)
     )
-    shapes = {
-        name: [[tuple(weight.shape) for weight in part[name].weights] for part in (coarse, fine)]
-        for name in fine
-        if name in coarse
-    }
     if not ("score" in coarse and coarse.keys() < fine.keys()):
         raise ValueError(
             f"The model to start from has the layers {', '.join(sorted(coarse))} in its decoder, "
             f"expected some, not all, of those of the finer one: {', '.join(sorted(fine))}. Build "
             "both with fcn32, fcn16 or fcn8 and the same options."
         )
-    for name, (theirs, ours) in shapes.items():
+    for name, layer in coarse.items():
+        theirs, ours = ([tuple(w.shape) for w in x.weights] for x in (layer, fine[name]))
         if theirs != ours:
             raise ValueError(
                 f"The layer {name!r} has weights of shapes {theirs} in the coarser model and "

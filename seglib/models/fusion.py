@@ -61,7 +61,8 @@ def fusion_decoder(
 
     Reference:
         The terms are those of `SegmentationHead` in the TensorFlow Model Garden
-        (https://github.com/tensorflow/models).
+        (https://github.com/tensorflow/models). `"deeplab_v3_plus"`: Chen et al., ECCV 2018;
+        `"panoptic_fpn_fusion"`: Kirillov et al.: Panoptic Feature Pyramid Networks, CVPR 2019.
     """
     if fusion not in FUSIONS:
         expected = ", ".join(map(repr, FUSIONS))
@@ -96,23 +97,11 @@ def fusion_decoder(
     return keras.Model(features, x, name="decoder")
 
 
-def low_level_fusion(coarse, fine, factor, *, filters=48):
-    """Enlarges a coarse map and puts a narrowed fine one beside it.
+def low_level_fusion(coarse, fine, factor, *, filters):
+    """Puts a fine map, narrowed so that it adds only detail, beside the enlarged coarse one.
 
-    The fine map is narrowed to few channels so that it adds edges and does not drown the meaning.
-
-    Args:
-        coarse: map `[B, H/factor, W/factor, C]`.
-        fine: map `[B, H, W, …]`.
-        factor: how many times smaller the coarse map is.
-        filters: channels that the fine map is narrowed to.
-
-    Returns:
-        Map `[B, H, W, C + filters]`.
-
-    Reference:
-        Chen et al.: Encoder-Decoder with Atrous Separable Convolution for Semantic Image
-        Segmentation, ECCV 2018, section 3.1 and table 1.
+    Chen et al., section 3.1 and table 1. `[B, H/factor, W/factor, C]` and `[B, H, W, …]` become
+    `[B, H, W, C + filters]`.
     """
     coarse = Upsample(factor, name="low_level_enlarge")(coarse)
     fine = conv_norm_relu(fine, filters, 1, name="low_level_narrow")
@@ -120,23 +109,12 @@ def low_level_fusion(coarse, fine, factor, *, filters=48):
 
 
 def pyramid_fusion(maps, strides, level):
-    """Brings all levels of a pyramid to one size and adds them up.
+    """Brings all levels of a pyramid, all as wide, to the size of one of them and adds them up.
 
     Coarser maps are enlarged bilinearly, finer ones averaged.
 
-    Args:
-        maps: `{"P2": [B, H/4, W/4, C], …}`, all as wide.
-        strides: of these levels.
-        level: whose size the sum has.
-
-    Returns:
-        Map `[B, H/s, W/s, C]`, the size of `level`.
-
     Raises:
         ValueError: if the levels differ in width.
-
-    Reference:
-        `pyramid_fusion` of the TensorFlow Model Garden's `SegmentationHead`.
     """
     widths = {name: x.shape[-1] for name, x in maps.items()}
     if len(set(widths.values())) > 1:
@@ -156,22 +134,10 @@ def pyramid_fusion(maps, strides, level):
     return keras.layers.Add(name="add_levels")(resized)
 
 
-def panoptic_fusion(maps, strides, level, *, filters=256):
-    """Takes each level up to the finest one in steps of two, with a convolution at each step.
+def panoptic_fusion(maps, strides, level, *, filters):
+    """Doubles each coarser level, with a convolution before each step, and adds them at `level`.
 
-    The level that is at the size asked for has one convolution and no step. The results are added.
-
-    Args:
-        maps: `{"P2": [B, H/4, W/4, C], …}`; those finer than `level` are left out.
-        strides: of these levels.
-        level: whose size the result has.
-        filters: channels of the convolutions and of the result.
-
-    Returns:
-        Map `[B, H/s, W/s, filters]`, the size of `level`.
-
-    Reference:
-        Kirillov et al.: Panoptic Feature Pyramid Networks, CVPR 2019, figure 3.
+    `level` itself has one convolution and no step. Kirillov et al., figure 3.
     """
     enlarged = []
     for name, x in maps.items():
@@ -189,10 +155,6 @@ def panoptic_fusion(maps, strides, level, *, filters=256):
 
 
 def check_level(level, strides):
-    """Raises if a level is not there.
-
-    Raises:
-        ValueError: naming those that are.
-    """
+    """Raises a ValueError if a level is not there."""
     if level not in strides:
         raise ValueError(f"The level is {level!r}, expected one of {', '.join(strides)}.")

@@ -10,10 +10,7 @@ from seglib.core.advice import first_line, memory_advice
 
 
 class Guarded:
-    """Makes a `keras.Model` refuse bad weights as a whole and say what to lower without memory.
-
-    A class to inherit from, before `keras.Model`.
-    """
+    """To inherit before `keras.Model`: refuses bad weights, says what to lower without memory."""
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """Loads weights as Keras does; where they do not fit, the model stays as it was.
@@ -64,8 +61,7 @@ def load_model(path):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, is no `.keras` file, or holds code (a Lambda layer): a
-            file from a stranger could do anything with it.
+        ValueError: if the file is damaged, is no `.keras` file, or holds code (a Lambda layer).
 
     Example:
         >>> model.save("pets.keras")

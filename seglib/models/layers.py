@@ -10,9 +10,8 @@ from seglib.core.constants import GRAY
 class Upsample(keras.layers.Layer):
     """Enlarges a feature map bilinearly, pixel areas aligned, edges repeated.
 
-    Where the size is known when the graph is built, this is `keras.ops.image.resize`. That function
-    refuses a size which is known only at run time; then the same values are computed by hand, some
-    ten times slower, so give `input_shape` for training.
+    `keras.ops.image.resize` refuses a size that is known only at run time; then the same values are
+    computed by hand, some ten times slower, so give `input_shape` for training.
 
     Args:
         factor: whole number, how many times larger height and width become.
@@ -55,13 +54,8 @@ class Upsample(keras.layers.Layer):
         return ops.reshape(ops.stack(phases, axis=axis + 1), shape)
 
     def compute_output_shape(self, shape):
-        batch, height, width, channels = shape
-        return (
-            batch,
-            None if height is None else self.factor * height,
-            None if width is None else self.factor * width,
-            channels,
-        )
+        sizes = (None if size is None else self.factor * size for size in shape[1:3])
+        return (shape[0], *sizes, shape[3])
 
     def get_config(self):
         return super().get_config() | {"factor": self.factor}
@@ -71,12 +65,8 @@ class Upsample(keras.layers.Layer):
 class PadToMultiple(keras.layers.Layer):
     """Pads a picture at the bottom and on the right until a backbone can halve it evenly.
 
-    Args:
-        multiple: what height and width become a multiple of, such as 32.
-        value: what the new pixels hold.
-
     Shape:
-        `[B, H, W, C]` to `[B, H', W', C]`, each rounded up to the multiple.
+        `[B, H, W, C]` to `[B, H', W', C]`, each rounded up to `multiple`; new pixels are `value`.
     """
 
     def __init__(self, multiple=32, *, value=GRAY, **kwargs):

@@ -4,14 +4,11 @@ import keras
 
 
 def level_inputs(levels, names=None):
-    """Returns new inputs for a model that takes a backbone's levels.
+    """Returns `{"P1": keras.Input, …}` for a model that takes a backbone's levels.
 
     Args:
         levels: the backbone's output, `{"P1": [B, H/2, W/2, C1], …}`.
         names: of the levels that the model takes; `None` stands for all.
-
-    Returns:
-        `{"P1": keras.Input, …}`.
     """
     return {
         name: keras.Input(levels[name].shape[1:], dtype=levels[name].dtype, name=name)
@@ -20,12 +17,7 @@ def level_inputs(levels, names=None):
 
 
 def levels_for(decoder, levels):
-    """Returns those of a backbone's levels that a decoder takes.
-
-    Args:
-        decoder: `keras.Model` from levels to a map.
-        levels: `{"P1": …, …, "P5": …}`, tensors or anything else.
-    """
+    """Returns those of a backbone's levels `{"P1": …, "P5": …}` that a decoder takes."""
     return {name: levels[name] for name in decoder.input}
 
 

@@ -52,9 +52,8 @@ def aspp(x, stride=16, *, filters=256, rates=None, separable=False, pooling=True
 def fpn(features, strides, *, filters=256, min_level=2, max_level=5):
     """Carries what the coarse levels know down to the fine ones, all with as many channels.
 
-    From coarse to fine: a 1x1 convolution brings each level to the same width, the sum so far is
-    enlarged (each cell repeated) and added. A 3x3 convolution at the end of each level smooths what
-    the repeating left. No normalization and no ReLU, as published.
+    A 1x1 convolution brings each level to one width, the sum so far is enlarged (each cell
+    repeated) and added, and a 3x3 convolution smooths. No normalization and no ReLU, as published.
 
     Args:
         features: `{"P1": [B, H/2, W/2, …], …, "P5": …}`.
@@ -100,10 +99,9 @@ def fpn(features, strides, *, filters=256, min_level=2, max_level=5):
 def jpu(features, strides, *, filters=512, rates=(1, 2, 4, 8)):
     """Makes of P3, P4 and P5 a map like the P5 of a backbone with an output stride of 8.
 
-    A dilated backbone computes its last stages at four to sixteen times as many cells. Here they
-    stay small: each of the three maps is narrowed, enlarged to the size of P3, and side by side
-    they pass through convolutions at several rates, which learn to put the detail of P3 into the
-    meaning of P5.
+    A dilated backbone computes its last stages at four to sixteen times as many cells. Here each of
+    the three maps is narrowed and enlarged to the size of P3, and side by side they pass through
+    convolutions at several rates.
 
     Args:
         features: `{"P1": …, "P5": [B, H/32, W/32, C5]}`.

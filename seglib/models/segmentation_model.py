@@ -13,9 +13,6 @@ from seglib.models.levels import level_inputs, levels_for
 def segmentation_head(features, num_classes, *, upsampling=1):
     """Builds the head that turns features into one logit per class and pixel.
 
-    A 1x1 convolution in float32 (also under mixed precision), then bilinear upsampling to the
-    resolution of the picture.
-
     Args:
         features: the decoder's output, `[B, H/upsampling, W/upsampling, F]`.
         num_classes: number of classes `C`.
@@ -32,19 +29,14 @@ def segmentation_head(features, num_classes, *, upsampling=1):
 
 
 def prepare_backbone(backbone, *, weights, alpha, input_shape, freeze, output_stride=32):
-    """Returns what the models' builders make of their arguments of these names.
+    """Returns the backbone and the pictures' shape that a builder's arguments stand for.
 
     Args:
-        backbone: a name that `seglib.models.backbone` knows, or a `keras.Model`.
-        weights: see `seglib.models.backbone`.
-        alpha: see `seglib.models.backbone`.
-        input_shape: `(H, W, 3)` of the pictures; a backbone with a name is built for the next
-            multiples of 32.
+        backbone: a name, built for `input_shape` rounded up to multiples of 32, or a `keras.Model`,
+            whose own shape is taken instead.
+        weights, alpha, output_stride: see `seglib.models.backbone`.
+        input_shape: `(H, W, 3)` of the pictures.
         freeze: whether it does not train; `None` freezes one that has pretrained weights.
-        output_stride: see `seglib.models.backbone`.
-
-    Returns:
-        `(backbone, input_shape)`; a backbone that is a `keras.Model` has its own shape.
     """
     if isinstance(backbone, str):
         padded_shape = PadToMultiple().compute_output_shape((None, *input_shape))[1:]
@@ -62,14 +54,7 @@ def prepare_backbone(backbone, *, weights, alpha, input_shape, freeze, output_st
 
 
 def check_strides(backbone):
-    """Complains of a backbone whose levels do not each halve the one before, as decoders expect.
-
-    Args:
-        backbone: a `keras.Model` from an image to `{"P1": …, …, "P5": …}`.
-
-    Raises:
-        ValueError: where a level has another stride, as with dilated kernels.
-    """
+    """Raises a ValueError if a level does not halve the one before, as decoders expect."""
     height, width = (size or 64 for size in backbone.input_shape[1:3])
     if height % 32 or width % 32:
         return  # `SegmentationModel` refuses these sizes
@@ -87,9 +72,9 @@ def check_strides(backbone):
 class SegmentationModel(Guarded, keras.Model):
     """A backbone, a decoder and a head as one trainable model.
 
-    The backbone's BatchNorm layers do not train: they keep the statistics of their pretraining,
-    also while the convolutions are fine-tuned. A few hundred pictures would ruin them.
-    So fine-tune with `unfreeze_backbone()`: `backbone.trainable = True` would let them train, too.
+    The backbone's BatchNorm layers keep the statistics of their pretraining, which a few hundred
+    pictures would ruin. So fine-tune with `unfreeze_backbone()`: `backbone.trainable = True` would
+    let them train, too.
 
     Args:
         backbone: `keras.Model` from an image to `{"P1": …, "P5": …}`; see `seglib.models.backbone`.
@@ -139,11 +124,8 @@ class SegmentationModel(Guarded, keras.Model):
         """Makes the backbone trainable; compile again afterwards.
 
         Its BatchNorm layers stay as they are, scale and shift included, unless the model trains
-        their statistics: the convolutions can do the same, and the gradients of those two vectors
-        are sums over the largest maps, about a fifth of a fine-tuning step.
-
-        The first layers see the largest maps, too: leaving them frozen saves more time, and they
-        hold edges and colors that suit any picture.
+        their statistics. The first layers see the largest maps: leaving them frozen saves time, and
+        they hold edges and colors that suit any picture.
 
         Args:
             first: name of the first layer that trains; those before it stay frozen. `None`
@@ -157,8 +139,7 @@ class SegmentationModel(Guarded, keras.Model):
     def after_backbone(self, levels=None):
         """Returns decoder and head as a model of their own, which shares their weights.
 
-        A frozen backbone makes the same maps of a picture in every epoch. Stored once, they are
-        what this model trains on.
+        What a frozen backbone makes of the pictures can be stored once, to train this model on.
 
         Args:
             levels: names of the levels in its input; `None` takes those that the decoder reads.

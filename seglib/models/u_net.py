@@ -77,18 +77,13 @@ def tutorial_decoder(levels, *, filters=(512, 256, 128, 64)):
 def transposed_head(features, num_classes):
     """Builds the tutorial's last layer: a transposed convolution straight to the logits.
 
-    Args:
-        features: the decoder's output, `[B, H/2, W/2, F]`.
-        num_classes: number of classes `C`.
-
-    Returns:
-        `keras.Model` from that map to logits `[B, H, W, C]`, float32.
+    For arguments and result see `segmentation_head`.
     """
     check_num_classes(num_classes)
     x = keras.Input(features.shape[1:], dtype=features.dtype, name="features")
     logits = keras.layers.Conv2DTranspose(
         num_classes, 3, strides=2, padding="same", dtype="float32", name="classify"
-    )(x)
+    )(x)  # (B, H, W, C)
     return keras.Model(x, logits, name="head")
 
 
@@ -97,13 +92,11 @@ def unet(
     *,
     backbone="efficientnet_lite0",
     decoder="light",
-    filters=(160, 96, 64, 32),
-    skip_filters=(96, 64, 48, 24),
-    dropout=0.0,
     weights="imagenet",
     alpha=1.0,
     input_shape=(None, None, 3),
     freeze_backbone=None,
+    **decoder_options,
 ):
     """Builds a U-Net on a pretrained backbone.
 
@@ -113,15 +106,13 @@ def unet(
             `{"P1": …, "P5": …}`.
         decoder: `"light"` (`unet_decoder`), or `"tutorial"` (`tutorial_decoder`), the model of the
             TensorFlow segmentation tutorial.
-        filters: for `"light"`, channels after each of its four steps, from coarse to fine.
-        skip_filters: for `"light"`, channels that each skip connection is narrowed to.
-        dropout: for `"light"`, share of channels dropped before the head.
         weights: `"imagenet"`, the path of a weights file, or `None`.
         alpha: width multiplier of MobileNetV2.
         input_shape: `(H, W, 3)`, each of H and W a number or `None`; that of a backbone given as a
             `keras.Model` is its own. Any size will do: pictures are padded inside.
         freeze_backbone: train the decoder and the head only. `None` freezes a backbone that has
             pretrained weights. Call `model.unfreeze_backbone()` and compile again to fine-tune.
+        decoder_options: `filters` and more, for the function that builds the decoder.
 
     Returns:
         `SegmentationModel` from an image `[B, H, W, 3]`, values 0 to 255, to logits
@@ -138,19 +129,18 @@ def unet(
         Ronneberger, Fischer, Brox: U-Net, MICCAI 2015; the use of MobileNetV2 follows the
         TensorFlow tutorial.
     """
+    if decoder not in ("light", "tutorial"):
+        raise ValueError(f"decoder is {decoder!r}, expected 'light' or 'tutorial'.")
     backbone, input_shape = prepare_backbone(
         backbone, weights=weights, alpha=alpha, input_shape=input_shape, freeze=freeze_backbone
     )
     check_strides(backbone)
     if decoder == "light":
-        options = {"filters": filters, "skip_filters": skip_filters, "dropout": dropout}
-        decoder = unet_decoder(backbone.output, **options)
+        decoder = unet_decoder(backbone.output, **decoder_options)
         head = segmentation_head(decoder.output, num_classes, upsampling=2)
-    elif decoder == "tutorial":
-        decoder = tutorial_decoder(backbone.output)
-        head = transposed_head(decoder.output, num_classes)
     else:
-        raise ValueError(f"decoder is {decoder!r}, expected 'light' or 'tutorial'.")
+        decoder = tutorial_decoder(backbone.output, **decoder_options)
+        head = transposed_head(decoder.output, num_classes)
     return SegmentationModel(
         backbone,
         decoder,
@@ -189,18 +179,11 @@ def unet_original(
     check_num_classes(num_classes)
     if padding not in ("same", "valid"):
         raise ValueError(f"padding is {padding!r}, expected 'same' or 'valid'.")
+    options = {"padding": padding, "activation": "relu", "kernel_initializer": "he_normal"}
 
     def two_convolutions(x, width, name):
-        for i in (1, 2):
-            x = keras.layers.Conv2D(
-                width,
-                3,
-                padding=padding,
-                activation="relu",
-                kernel_initializer="he_normal",
-                name=f"{name}_conv{i}",
-            )(x)
-        return x
+        x = keras.layers.Conv2D(width, 3, name=f"{name}_conv1", **options)(x)
+        return keras.layers.Conv2D(width, 3, name=f"{name}_conv2", **options)(x)
 
     image = keras.Input(input_shape, name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale_pixels")(image)

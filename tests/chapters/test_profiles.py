@@ -43,7 +43,7 @@ def test_a_profile_can_be_trained(name):
 
 
 def defaults():
-    options = inspect.signature(models.unet).parameters
+    options = inspect.signature(models.unet_decoder).parameters
     return {name: options[name].default for name in ("filters", "skip_filters")}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seglib.models import backbone, small_backbone
-from seglib.models.backbones import SubtractMean
+from seglib.models.backbones import as_caffe
 
 to_numpy = keras.ops.convert_to_numpy
 
@@ -185,7 +185,7 @@ def test_vgg16_takes_blue_first_and_off_the_mean():
     # The mean that Caffe's VGG16 was trained with, blue, green, red: 103.939, 116.779, 123.68.
     red = np.array([[[[255, 0, 0]]]], "float32")
     expected = [[[[-103.939, -116.779, 255 - 123.68]]]]
-    np.testing.assert_allclose(to_numpy(SubtractMean()(red)), expected, atol=1e-4)
+    np.testing.assert_allclose(to_numpy(as_caffe(red)), expected, atol=1e-4)
 
 
 def test_vgg16_layer_by_layer(random_vgg16):
