@@ -3,7 +3,8 @@
 Each library is installed into an environment of its own under `_build/peers/`; what cannot be
 installed, or fails, is named at the end. Each candidate is a process that waits until it is asked.
 Round by round all candidates of one work take their turn, so that a busy moment of the machine hits
-all alike. Everything runs on two threads of the CPU, with random numbers as weights and data.
+all alike. Everything runs on two threads of the CPU, with random numbers as weights and data; bfloat16
+takes part only where the processor has instructions for it, else it is ten times slower.
 
 `make bench BENCHMARK=peers`, or `python -m benchmarks.peers unet fcn8` for some.
 """
@@ -33,6 +34,7 @@ ENVIRONMENTS = {
     "tf-models-official": ("tf-models-official",),
     "segmentation-models": ("segmentation-models", "tensorflow", "tf_keras"),
 }
+HALF = "mixed_bfloat16"
 ROUNDS = 7
 THREADS = "2"
 PAUSE = 0.05  # seconds between turns, until the threads of the last one sleep
@@ -64,6 +66,11 @@ class Candidate:
     options: dict
     environment: str = OURS
 
+    @property
+    def half(self):
+        """Whether it computes in bfloat16."""
+        return HALF in self.options.values() or "bfloat16" in self.options
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -89,7 +96,6 @@ def garden(title, **options):
     return Candidate(title, "garden_models", options, "tf-models-official")
 
 
-HALF = "mixed_bfloat16"
 WORK = {
     "unet": Work(
         *("U-Net, MobileNetV2 frozen", 8, 128, 3),
@@ -249,10 +255,9 @@ class Worker:
 def measure(work, pythons, rounds):
     """Times the candidates of one work; returns their runs, and why the others have none."""
     print(f"\n{work.title}, {work.batch} x {work.size} px", flush=True)
-    able = [c for c in work.candidates if c.environment in pythons]
-    failed = {
-        c.title: f"{c.environment} is not installed" for c in work.candidates if c not in able
-    }
+    asked = [c for c in work.candidates if machine.computes_bfloat16() or not c.half]
+    able = [c for c in asked if c.environment in pythons]
+    failed = {c.title: f"{c.environment} is not installed" for c in asked if c not in able}
     workers, ready = {}, {}
 
     def start(candidate):

@@ -70,6 +70,11 @@ def names(device: dict) -> list[str]:
     return [f"{device['cpu']} ({about})", *device["gpu"]]
 
 
+def computes_bfloat16() -> bool:
+    """Returns whether the processor has instructions for bfloat16."""
+    return any("BF16" in name for name in instructions())
+
+
 def instructions(cpuinfo: str | os.PathLike = "/proc/cpuinfo") -> list[str]:
     """Returns the names of the processor's instruction sets for vectors and matrices.
 
