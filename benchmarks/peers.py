@@ -3,8 +3,8 @@
 Each library is installed into an environment of its own under `_build/peers/`; what cannot be
 installed, or fails, is named at the end. Each candidate is a process that waits until it is asked.
 Round by round all candidates of one work take their turn, so that a busy moment of the machine hits
-all alike. Everything runs on two threads of the CPU, with random numbers as weights and data; bfloat16
-takes part only where the processor has instructions for it, else it is ten times slower.
+all alike. Everything runs on two threads of the CPU, with random numbers as weights and data.
+bfloat16 takes part only where the processor has instructions for it; else it is ten times slower.
 
 `make bench BENCHMARK=peers`, or `python -m benchmarks.peers unet fcn8` for some.
 """
