@@ -30,7 +30,7 @@ CACHE = ROOT / "_build" / "peers"  # git does not see it, and `make clean` remov
 OURS = "seglib"  # the environment that runs this script
 ENVIRONMENTS = {
     "segmentation-models-pytorch": ("segmentation-models-pytorch", "torch==2.13.0"),
-    "keras-hub": ("keras-hub", "tensorflow"),
+    "keras-hub": ("keras-hub", "tensorflow", "pillow"),  # it imports the last without asking
     "tf-models-official": ("tf-models-official",),
     "segmentation-models": ("segmentation-models", "tensorflow", "tf_keras"),
 }
