@@ -10,6 +10,8 @@ import zipfile
 import keras
 import numpy as np
 
+from seglib.core.advice import LabelAdvice
+
 
 class ShowPredictions(keras.callbacks.Callback):
     """Keeps, and in a notebook shows, the predictions on a few pictures as training goes on.
@@ -124,6 +126,7 @@ class Resume(keras.callbacks.Callback):
     Raises:
         ValueError: if `data` has no epoch to set, or the state is damaged or belongs to another
             model; the model is left as it was.
+        ValueError: also if labels of the data are no class, once the loss is NaN.
         FloatingPointError: at the end of an epoch whose loss, or a weight after it, is no finite
             number; the state before that epoch is kept.
         OSError: if the state cannot be written: before the training for a folder that cannot be
@@ -193,6 +196,9 @@ class Resume(keras.callbacks.Callback):
         # The step after the last loss can lose them, too.
         if np.isfinite(loss) and all(map(is_finite, self.model.trainable_variables)):
             return
+        advice = LabelAdvice(self.data)
+        advice.set_model(self.model)
+        advice.look()
         what = f"The loss of epoch {epoch + 1} is {loss}"
         if np.isfinite(loss):
             what += ", but weights after it are not finite"

@@ -1,5 +1,6 @@
 """What models, losses and metrics do with their arguments before anything else."""
 
+import numpy as np
 from keras import ops
 
 from seglib.core.constants import IGNORE_LABEL
@@ -18,6 +19,22 @@ def check_num_classes(num_classes):
         )
 
 
+def rank_of(x):
+    """Returns how many axes a tensor has, or `None` where TensorFlow does not know.
+
+    It does not when a step is traced again because an argument came with another rank.
+    """
+    shape = x.shape
+    return shape.rank if hasattr(shape, "rank") else len(shape)
+
+
+def counts(labels, ignore_label):
+    """Returns which pixels count: all but those of the ignore label, if there is one."""
+    if ignore_label is None:
+        return ops.ones_like(labels, dtype="bool")
+    return ops.not_equal(labels, ignore_label)
+
+
 def check_shapes(y_true, y_pred, num_classes=None, *, from_logits=True):
     """Raises if a label map and a prediction cannot belong together.
 
@@ -34,15 +51,7 @@ def check_shapes(y_true, y_pred, num_classes=None, *, from_logits=True):
         ValueError: if rank, size or number of classes differ from what is expected.
     """
     true_shape, pred_shape = tuple(y_true.shape), tuple(y_pred.shape)
-    if len(true_shape) != 3:
-        hint = (
-            " Drop the last axis: masks[..., 0]."
-            if len(true_shape) == 4 and true_shape[-1] == 1
-            else " One-hot masks become label maps by an argmax over the last axis."
-            if len(true_shape) == 4
-            else ""
-        )
-        raise ValueError(f"The label map has shape {true_shape}, expected [B, H, W].{hint}")
+    check_truth_shape(true_shape)
     rank = 4 if from_logits else 3
     if len(pred_shape) != rank:
         expected = "logits [B, H, W, C]" if from_logits else "a label map [B, H, W]"
@@ -65,6 +74,20 @@ def check_shapes(y_true, y_pred, num_classes=None, *, from_logits=True):
         )
 
 
+def check_truth_shape(true_shape):
+    """Raises a ValueError unless a truth of this shape is a label map `[B, H, W]`."""
+    if len(true_shape) != 3:
+        hint = (
+            " Of gray masks stored as RGB take masks[..., 0], of one-hot masks the argmax over "
+            "the last axis; seglib.data.label_maps.LabelMap.from_color reads colors."
+            if len(true_shape) == 4 and true_shape[-1] != 1
+            else " Drop the last axis: masks[..., 0]."
+            if len(true_shape) == 4
+            else ""
+        )
+        raise ValueError(f"The label map has shape {true_shape}, expected [B, H, W].{hint}")
+
+
 def expand_weight(sample_weight, y_true):
     """Gives sample weights the rank of a label map, so that they multiply pixel by pixel.
 
@@ -80,6 +103,10 @@ def expand_weight(sample_weight, y_true):
         ValueError: if a known axis differs in size, or there is one weight per row.
     """
     weight = ops.convert_to_tensor(sample_weight)
+    if rank_of(weight) is None:
+        batch, height, width = ops.shape(y_true)
+        rows = ops.reshape(weight, [batch, -1]) * ops.ones([batch, height * width], weight.dtype)
+        return ops.reshape(rows, [batch, height, width])
     weight_shape, true_shape = tuple(weight.shape), tuple(y_true.shape)
     fits = len(weight_shape) <= len(true_shape) and all(
         w is None or t is None or w in (1, t)
@@ -114,16 +141,28 @@ def check_labels(y_true, num_classes, ignore_label=IGNORE_LABEL):
     Raises:
         ValueError: naming the labels that do not belong.
     """
-    import numpy as np
-
-    values = np.unique(ops.convert_to_numpy(y_true))
-    allowed = set(range(num_classes)) | {ignore_label}
-    bad = [v for v in values.tolist() if v not in allowed]
-    if bad:
+    labels = ops.convert_to_numpy(y_true)
+    known = (labels >= 0) & (labels < num_classes) & (labels == np.floor(labels))
+    bad = np.unique(labels[~(known | (labels == ignore_label))])
+    if bad.size:
+        ignored = "" if ignore_label is None else f" or {ignore_label} (ignored)"
         raise ValueError(
-            f"The label map holds {bad[:8]}, expected whole numbers 0 to {num_classes - 1} or "
-            f"{ignore_label} (ignored). The files of the Oxford-IIIT Pets store 1, 2, 3: "
-            "subtract one; values in between come from resizing a mask bilinearly."
+            f"The label map holds {bad[:8].tolist()}, expected whole numbers 0 to "
+            f"{num_classes - 1}{ignored}. Raise num_classes if there are more classes; the loaders "
+            "renumber masks with label_map={1: 0, 2: 1, 3: 2}. Values in between come from "
+            "resizing a mask bilinearly."
+        )
+
+
+def check_object_classes(classes, num_classes):
+    """Raises a ValueError unless the classes of objects are 0 … C-1, or -1 for no object."""
+    found = np.unique(ops.convert_to_numpy(classes))
+    bad = found[(found < -1) | (found >= num_classes)]
+    if bad.size:
+        raise ValueError(
+            f"The targets hold the classes {bad[:8].tolist()}, expected 0 to {num_classes - 1}, or "
+            "-1 in rows without an object. Raise the configuration's num_classes, or count the "
+            "classes from 0: the background has no number."
         )
 
 

@@ -11,8 +11,9 @@ import math
 
 from keras import ops
 
+from seglib.core.checks import counts, rank_of
 from seglib.core.constants import IGNORE_LABEL
-from seglib.core.kernels import fused
+from seglib.core.kernels import fused, of_rank
 
 INFINITY = float("inf")
 # Rows that are compared before the second pass asks again whether it is done.
@@ -120,14 +121,16 @@ def pack_distances(labels, num_classes, ignore_label=IGNORE_LABEL):
         ignore_label: label of pixels that count nowhere.
 
     Returns:
-        float32 `[..., H, W, 1 + C]`: the label map, then the signed distance of each class.
+        float32 `[..., H, W, 1 + C, 1]`: the label map, then the signed distance of each class. No
+        mask has the last axis, so none is taken for a packed truth.
 
     Raises:
         ValueError: if the label map has fewer than two axes.
     """
     labels = ops.convert_to_tensor(labels)
     distances = signed_distance(labels, num_classes, ignore_label)
-    return ops.concatenate([ops.cast(labels, "float32")[..., None], distances], axis=-1)
+    packed = ops.concatenate([ops.cast(labels, "float32")[..., None], distances], axis=-1)
+    return packed[..., None]
 
 
 def unpack(y_true, num_channels):
@@ -139,12 +142,22 @@ def unpack(y_true, num_channels):
 
     Returns:
         The label map `[B, H, W]`, and the distances `[B, H, W, C]` or `None`.
+
+    Raises:
+        ValueError: if the truth was packed for another number of classes.
     """
     y_true = ops.convert_to_tensor(y_true)
-    shape = tuple(y_true.shape)
-    if len(shape) == 4 and shape[-1] == 1 + max(num_channels, 2):
-        return y_true[..., 0], y_true[..., 1:]
-    return y_true, None
+    if rank_of(y_true) is None:
+        y_true = of_rank(y_true, 3, "The label map came with another number of axes than before.")
+    if len(y_true.shape) != 5:
+        return y_true, None
+    num_classes = max(num_channels, 2)
+    if y_true.shape[-2:] != (1 + num_classes, 1):
+        raise ValueError(
+            f"The truth has shape {tuple(y_true.shape)}, expected a label map [B, H, W], or one "
+            f"packed with distances for {num_classes} classes, [B, H, W, {1 + num_classes}, 1]."
+        )
+    return y_true[..., 0, 0], y_true[..., 1:, 0]
 
 
 @fused
@@ -270,9 +283,7 @@ def class_or_minus_one(labels, num_classes, ignore_label):
     labels = ops.convert_to_tensor(labels)
     check_rank(labels)
     labels = ops.cast(labels, "int32")
-    valid = (labels >= 0) & (labels < num_classes)
-    if ignore_label is not None:
-        valid = valid & ops.not_equal(labels, ignore_label)
+    valid = (labels >= 0) & (labels < num_classes) & counts(labels, ignore_label)
     return ops.where(valid, labels, -1)
 
 

@@ -1,4 +1,4 @@
-"""The few kernels that `keras.ops` lacks: a computation compiled as one, and counting by rows."""
+"""What `keras.ops` lacks: a computation compiled as one, replicas, and counting by rows."""
 
 import functools
 
@@ -68,6 +68,31 @@ def xla_works():
         except (tf.errors.OpError, NotImplementedError):
             return False
     return True
+
+
+def share_of_replica(loss):
+    """Divides a loss by the number of replicas that add up their gradients.
+
+    Under `tf.distribute` each replica has a part of the batch, and Keras expects its losses so.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def of_rank(x, rank, message):
+    """Returns a tensor of TensorFlow whose rank is unknown with the rank that it must have.
+
+    Raises:
+        tf.errors.InvalidArgumentError: with the message, when it has another rank.
+    """
+    import tensorflow as tf
+
+    hint = f"{message} Expected [B, H, W]: of masks [B, H, W, 1] take masks[..., 0]."
+    with tf.control_dependencies([tf.debugging.assert_rank(x, rank, hint)]):
+        return tf.ensure_shape(tf.identity(x), [None] * rank)
 
 
 def count_each(numbers, num_cells, weights=None):

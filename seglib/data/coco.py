@@ -15,19 +15,21 @@ import itertools
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from seglib.core.constants import IGNORE_LABEL
-from seglib.data import objects, pairs
+from seglib.data import objects, pairs, pictures
 from seglib.data.pairs import BadPairError
 
 OVERLAPS = ("smallest", "last", "ignore")
 CROWDS = ("ignore", "class", "background")
 
-# How far, in pixels, an outline may leave its picture: tools round, and some count from 1.
-SLACK = 1.0
+# How many times the picture's longer side an outline may lie outside of it. Less is cut off, as
+# pycocotools does; more is no rounding, and pycocotools takes memory for all of it.
+REACH = 4
 
 
 def load(
@@ -58,8 +60,8 @@ def load(
         classes: names of the categories to use, in the order of their class ids; by default all,
             in the order of their category ids, which need not be contiguous.
         background: name of class 0, to which all unlabeled pixels belong, as do the categories
-            left out; `None` if there is no such class: then they are ignored, and class 0 is the
-            first category.
+            left out and one of this name; `None` if there is no such class: then they are ignored,
+            and class 0 is the first category.
         overlap: which of two objects a pixel belongs to: to the `"smallest"` in area (a cup on a
             table; of equal ones, the last), to the `"last"` in the file, or to neither where
             their classes differ (`"ignore"`).
@@ -68,7 +70,8 @@ def load(
 
     Returns:
         `tf.data.Dataset` as from `pets.load`, with class ids as in `class_names` and 255 where
-        ignored. Its attribute `skipped` has a message per picture left out.
+        ignored. Its attribute `skipped` has a message per picture left out. A warning tells what
+        was mended: outlines cut off at the frame, parts that are no area.
 
     Raises:
         ValueError: if the JSON contradicts itself or its pictures, or cannot be drawn; the message
@@ -85,6 +88,7 @@ def load(
         Lin et al.: Microsoft COCO: Common Objects in Context, ECCV 2014.
     """
     index = Index.read(annotations, classes=classes, background=background, on_error=on_error)
+    index.check_crowds(crowd)
     found = index.pairs(images_folder, overlap=overlap, crowd=crowd)
     dataset = pairs.build(
         pairs.Pairs(found, keep_aspect=keep_aspect, on_error=on_error),
@@ -95,6 +99,7 @@ def load(
         seed=seed,
     )
     dataset.skipped = (*index.skipped, *dataset.skipped)
+    index.warn()
     return dataset
 
 
@@ -130,6 +135,7 @@ def examples(
     """
     index = Index.read(annotations, classes=classes, background=background, on_error=on_error)
     found = pairs.Pairs(index.pairs(images_folder, overlap=overlap, crowd=crowd), on_error=on_error)
+    index.check_crowds(crowd)
     records = {record["id"]: record for record in index.images}
     for image, mask, pair in itertools.islice(found.decoded(None), limit):
         record = records[pair.key]
@@ -141,17 +147,24 @@ def examples(
             "image_id": pair.key,
             **as_arrays([i for i in instances if i.mask.any()], *mask.shape),
         }
+    index.warn()
 
 
 def verify(annotations, images_folder, *, classes=None):
     """Reads every picture, draws every annotation, and returns what is wrong with them.
 
     Returns:
-        `(count, faults)`: the number of good pictures, and a list with one message for each fault.
+        `(count, faults)`: the number of pictures that can be used, and a list with one message for
+        each fault, those among them that `load` mends and warns of.
     """
     index = Index.read(annotations, classes=classes, on_error="skip")
-    count, faults = pairs.verify(pairs.Pairs(index.pairs(images_folder), on_error="skip"))
-    return count, [*index.skipped, *faults]
+    found = pairs.Pairs(index.pairs(images_folder), on_error="skip")
+    count = sum(1 for _ in found.decoded(None))
+    try:
+        index.check_crowds("ignore")
+    except ValueError as error:
+        index.mended.append(str(error))
+    return count, [*index.skipped, *found.skipped, *sorted(set(index.mended))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +188,7 @@ class Index:
         names: names of the classes, by class id.
         images: the records of the pictures, in the file's order.
         skipped: one message for each annotation or picture left out.
+        mended: one message for each thing that is not as it should be but can be used.
     """
 
     @classmethod
@@ -183,7 +197,7 @@ class Index:
             return cls(annotations, "the annotations", **kwargs)
         where = os.fspath(annotations)
         try:
-            with open(where, encoding="utf-8") as file:
+            with open(where, encoding="utf-8-sig") as file:  # with or without a byte-order mark
                 content = json.load(file)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} is no JSON file: {error}.") from error
@@ -191,7 +205,7 @@ class Index:
 
     def __init__(self, content, where, *, classes=None, background="background", on_error="raise"):
         pairs.check_on_error(on_error)
-        self.where, self.on_error, self.skipped = where, on_error, []
+        self.where, self.on_error, self.skipped, self.mended = where, on_error, [], []
         for key in ("images", "annotations", "categories"):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
                 raise ValueError(
@@ -209,9 +223,9 @@ class Index:
         """Returns the names by class id, and a dict from category id to class id."""
         named = {}
         for category in categories:
-            number = _get(category, "id")
+            number = _id(_get(category, "id"))
             where = f"{self.where}: category {_short(number)}"
-            if not _is_id(number) or not isinstance(category.get("name"), str):
+            if number is None or not isinstance(category.get("name"), str):
                 raise ValueError(f"{where} needs an 'id' and a 'name': {_short(category)}.")
             if number in named or category["name"] in named.values():
                 raise ValueError(f"{where} ({category['name']!r}) is listed twice.")
@@ -224,22 +238,30 @@ class Index:
             raise ValueError(
                 f"classes is {list(classes)}, expected different names out of {list(ids)}."
             )
+        as_background = [name for name in classes if name == background]
+        if as_background:
+            self.mended.append(
+                f"{self.where}: the category {background!r} is class 0, with all unlabeled pixels."
+            )
+            classes = [name for name in classes if name != background]
         names = (() if background is None else (background,)) + tuple(classes)
         if not 1 <= len(names) <= IGNORE_LABEL:
             raise ValueError(f"{self.where} gives {len(names)} classes, expected 1 to 255.")
         first = len(names) - len(classes)
-        return names, dict.fromkeys(named) | {ids[c]: first + i for i, c in enumerate(classes)}
+        numbers = {ids[c]: first + i for i, c in enumerate(classes)}
+        return names, dict.fromkeys(named) | numbers | {ids[c]: 0 for c in as_background}
 
     def _read_images(self, images):
         """Returns the records of the pictures; of two with one id or one file, neither is sure."""
+        images = [self._normalized(record) for record in images]
         ids, files = (
-            collections.Counter(record[key] for record in images if _is_id(_get(record, key)))
+            collections.Counter(r[key] for r in images if isinstance(_get(r, key), int | str))
             for key in ("id", "file_name")
         )
         kept = []
         for record in images:
             number, name = _get(record, "id"), _get(record, "file_name")
-            if not _is_id(number) or not isinstance(name, str) or not name:
+            if number is None or not isinstance(name, str) or not name:
                 fault = f"needs an 'id' and a 'file_name': {_short(record)}"
             elif any(_bad_side(record.get(side)) for side in ("height", "width")):
                 fault = (
@@ -256,27 +278,43 @@ class Index:
             self._fail(f"{self.where}: picture {_short(number)} {fault}.")
         return kept
 
+    def _normalized(self, record):
+        """Returns a picture's record with its id and size as whole numbers and "/" in its name."""
+        if not isinstance(record, dict):
+            return record
+        sides = {s: _whole(record[s], record[s]) for s in ("height", "width") if s in record}
+        name = record.get("file_name")
+        if isinstance(name, str):  # Windows writes "\\" between folders
+            name = name.replace("\\", "/")
+        return record | sides | {"id": _id(record.get("id")), "file_name": name}
+
     def _read_annotations(self, annotations):
         """Sorts the annotations by picture; what is wrong with a row spoils its picture."""
         rows = {record["id"]: [] for record in self.images}
+        by_text = {str(number): number for number in rows}
         faults, seen = {}, set()
         for row in annotations:
-            number, picture, category = (_get(row, k) for k in ("id", "image_id", "category_id"))
+            number, picture, category = (
+                _id(_get(row, key)) for key in ("id", "image_id", "category_id")
+            )
             where = f"{self.where}: annotation {_short(number)}"
-            if not _is_id(picture) or picture not in rows:
+            if picture not in rows and str(picture) not in by_text:
                 self._fail(
                     f"{where} belongs to the picture {_short(picture)}, which is not listed."
                 )
                 continue
-            if not _is_id(number):
+            if picture not in rows:
+                fault = f"has image_id {_short(picture)}, expected {by_text[str(picture)]!r}"
+                picture = by_text[str(picture)]
+            elif number is None:
                 fault = "needs an 'id'"
             elif number in seen:
                 fault = "is listed twice"
-            elif not _is_id(category) or category not in self.class_ids:
+            elif category not in self.class_ids:
                 fault = f"has the category {_short(category)}, which is not listed"
             elif _is_number(row.get("iscrowd", 0)) and row.get("iscrowd", 0) in (0, 1):
                 seen.add(number)
-                rows[picture].append(row)
+                rows[picture].append(row | {"category_id": category})
                 continue
             else:
                 fault = f"has iscrowd {_short(row['iscrowd'])}, expected 0 or 1"
@@ -287,6 +325,28 @@ class Index:
         if self.on_error == "raise":
             raise BadPairError(message)
         self.skipped.append(message)
+
+    def check_crowds(self, crowd):
+        """Raises a ValueError if every annotation is a crowd, and crowds are left out."""
+        used = [
+            row.get("iscrowd", 0) == 1
+            for rows in self.rows.values()
+            for row in rows
+            if self.class_ids[row["category_id"]] is not None
+        ]
+        if used and all(used) and crowd != "class":
+            raise ValueError(
+                f"{self.where}: all {len(used)} annotations have iscrowd 1, which stands for a "
+                "region of many objects and is left out. CVAT writes it for each object drawn with "
+                "its brush: pass crowd='class' to take them as objects."
+            )
+
+    def warn(self):
+        """Warns of what was mended, in one message."""
+        mended = sorted(set(self.mended))
+        if mended:
+            more = f" (and {len(mended) - 1} more; coco.verify lists them)" if mended[1:] else ""
+            warnings.warn(mended[0] + more, stacklevel=3)
 
     # --- label maps
 
@@ -315,13 +375,13 @@ class Index:
         if name.is_absolute() or ".." in name.parts:
             raise ValueError("the file's name leads out of the folder with the pictures.")
         data = (folder / name).read_bytes()
-        height, width = pairs.picture_size(data)
+        height, width = pictures.size_of(data)
         # Before anything is drawn: a wrong size may be too large for the memory.
         stated = record.get("height") or height, record.get("width") or width
         if stated != (height, width):
             raise ValueError(
                 f"the picture has {width} x {height} pixels (width x height), but its entry says "
-                f"{stated[1]} x {stated[0]}.{pairs.hint_at_turn(stated, (height, width))}"
+                f"{stated[1]} x {stated[0]}.{pairs.hint_at_turn(data, stated)}"
             )
         instances = self.instances(record, height, width)
         return data, paint(instances, height, width, self.fill, overlap=overlap, crowd=crowd)
@@ -333,10 +393,13 @@ class Index:
             class_id = self.class_ids[row["category_id"]]
             if class_id is None:  # a category left out
                 continue
+            where = f"annotation {_short(row['id'])}"
             try:
-                mask = rasterize(row.get("segmentation"), height, width)
+                mask, notes = draw(row.get("segmentation"), height, width)
             except ValueError as error:
-                raise ValueError(f"annotation {_short(row['id'])}: {error}") from error
+                raise ValueError(f"{where}: {error}") from error
+            name = record["file_name"]
+            self.mended += [f"{self.where}: {name}: {where}: {note}" for note in notes]
             found.append(Instance(row["id"], class_id, mask, row.get("iscrowd", 0) == 1))
         return found
 
@@ -405,21 +468,35 @@ def rasterize(segmentation, height, width):
         >>> rasterize([[1, 1, 3, 1, 3, 3, 1, 3]], 4, 4).sum()
         4
     """
+    return draw(segmentation, height, width)[0]
+
+
+def draw(segmentation, height, width):
+    """Returns the mask as `rasterize` does, and a list of sentences on what was mended."""
     if isinstance(segmentation, dict):
-        return decode_rle(segmentation, height, width)
+        return decode_rle(segmentation, height, width), []
     if not isinstance(segmentation, list | tuple) or not segmentation:
         raise ValueError(
             f"its segmentation is {_short(segmentation)}, expected polygons or run lengths; a box "
             "alone gives no mask."
         )
-    polygons = [check_polygon(polygon, height, width) for polygon in segmentation]
+    polygons, notes = [], []
+    for polygon in segmentation:
+        points, note = check_polygon(polygon, height, width)
+        notes += [note] if note else []
+        polygons += [points] if points else []
+    if not polygons:
+        raise ValueError(f"its outline is no area: {notes[0]}")
     from pycocotools import mask  # imports slowly, so only when something is drawn
 
-    return decode_rle(mask.merge(mask.frPyObjects(polygons, height, width)), height, width)
+    return decode_rle(mask.merge(mask.frPyObjects(polygons, height, width)), height, width), notes
 
 
 def check_polygon(polygon, height, width):
-    """Returns a polygon's coordinates as a list of floats, or raises `ValueError`."""
+    """Returns a polygon's coordinates as a list of floats, and a sentence if they are not right.
+
+    They are `None` for a polygon of fewer than three points, which is left out.
+    """
     if not isinstance(polygon, list | tuple):
         raise ValueError(
             f"its polygon is {_short(polygon)}, expected a list [x1, y1, x2, y2, …]; the "
@@ -428,36 +505,41 @@ def check_polygon(polygon, height, width):
     if not all(_is_number(value) and abs(value) < math.inf for value in polygon):
         raise ValueError(f"its polygon {_short(polygon)} holds what is no finite number.")
     points = set(zip(polygon[::2], polygon[1::2], strict=False))
-    if len(polygon) % 2 or len(points) < 3:
+    if len(polygon) % 2:
         raise ValueError(
-            f"its polygon {_short(polygon)} has {len(polygon)} coordinates and {len(points)} "
-            "different points, expected pairs and at least 3 points."
+            f"its polygon {_short(polygon)} has {len(polygon)} coordinates, expected pairs."
         )
-    for x, y in points:
-        if not (-SLACK <= x <= width + SLACK and -SLACK <= y <= height + SLACK):
-            raise ValueError(
-                f"its polygon has a point at x={_short(x)}, y={_short(y)}, outside of the "
-                f"picture of {width} x {height} pixels (width x height)."
-            )
-    return [float(value) for value in polygon]
+    if len(points) < 3:
+        return None, f"its part {_short(polygon)} has {len(points)} different points and no area."
+    note, reach = None, REACH * max(height, width)
+    for x, y in sorted(points):
+        if 0 <= x <= width and 0 <= y <= height:
+            continue
+        note = (
+            f"its polygon has a point at x={_short(x)}, y={_short(y)}, outside of the picture of "
+            f"{width} x {height} pixels (width x height)."
+        )
+        if not (-reach <= x <= width + reach and -reach <= y <= height + reach):
+            raise ValueError(note)
+    return [float(value) for value in polygon], note
 
 
 def decode_rle(rle, height, width):
     """Draws run lengths, compressed or not; see `rasterize`."""
     size, counts = rle.get("size"), rle.get("counts")
-    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+    if not isinstance(size, list | tuple) or [_whole(s) for s in size] != [height, width]:
         raise ValueError(
             f"its run lengths are for the size {_short(size)} (height, width), expected the "
             f"picture's {[height, width]}."
         )
     if isinstance(counts, str | bytes):
         counts = decompress(counts)
-    if not isinstance(counts, list | tuple) or not all(
-        isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts
-    ):
+    whole = [_whole(n) for n in counts] if isinstance(counts, list | tuple) else [None]
+    if any(n is None or n < 0 for n in whole):
         raise ValueError(
             f"its run lengths are {_short(counts)}, expected whole numbers of at least 0."
         )
+    counts = whole
     if sum(counts) != height * width:
         raise ValueError(
             f"its run lengths cover {sum(counts)} pixels, expected {height} x {width} = "
@@ -499,8 +581,15 @@ def _get(record, key):
     return record.get(key) if isinstance(record, dict) else None
 
 
-def _is_id(value):
-    return isinstance(value, int | str) and not isinstance(value, bool)
+def _whole(value, otherwise=None):
+    """Returns a whole number as an int, as `1.0` for pycocotools is 1; else `otherwise`."""
+    whole = _is_number(value) and abs(value) < math.inf and value == int(value)
+    return int(value) if whole else otherwise
+
+
+def _id(value):
+    """Returns an id as an int or a str, or `None` if it can be none."""
+    return value if isinstance(value, str) else _whole(value)
 
 
 def _by_type(value):
@@ -514,7 +603,7 @@ def _is_number(value):
 
 def _bad_side(value):
     """A side may be left out; then the picture's own counts."""
-    return value is not None and not (_is_number(value) and isinstance(value, int) and value >= 1)
+    return value is not None and not (isinstance(value, int) and _is_number(value) and value >= 1)
 
 
 def _short(value):

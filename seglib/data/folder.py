@@ -5,10 +5,8 @@ import functools
 import os
 from pathlib import Path
 
-from seglib.data import label_maps, pairs
+from seglib.data import pairs, pictures
 from seglib.data.pairs import BadPairError
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
 def load(
@@ -36,12 +34,12 @@ def load(
     and `seglib.data.pairs.Pairs`.
 
     Args:
-        images_folder: folder of JPEG, PNG, BMP or GIF files.
+        images_folder: folder of JPEG, PNG, BMP, GIF, WebP or TIFF files.
         masks_folder: folder of PNG files with one number per pixel, gray or with a palette. May be
             the same folder, if a suffix tells the masks apart.
         shuffle: whether each epoch has an order of its own; `False` keeps that of the names.
-        names: the names to load, in this order, without suffix and ending; or a text file with one
-            a line, as VOC's `ImageSets/Segmentation/train.txt`. By default all.
+        names: the names to load, in this order, without suffix, with or without ending; or a text
+            file with one per line, as VOC's `ImageSets/Segmentation/train.txt`. By default all.
         image_suffix: what the names of the pictures end in before the dot, such as
             `"_leftImg8bit"`; it is not part of the name.
         mask_suffix: the same for the masks, such as `"_gtFine_labelIds"`.
@@ -106,13 +104,33 @@ def examples(
     yield from pairs.examples(found, limit)
 
 
+def verify(
+    images_folder,
+    masks_folder,
+    *,
+    names=None,
+    image_suffix="",
+    mask_suffix="",
+    label_map=None,
+    num_classes=None,
+):
+    """Reads and decodes every pair and returns what is wrong with them.
+
+    Returns:
+        `(count, faults)`: the number of good pairs, and a list with one message for each fault.
+    """
+    found = read_pairs(images_folder, masks_folder, names, image_suffix, mask_suffix, label_map)
+    return pairs.verify(pairs.Pairs(found, num_classes=num_classes, on_error="skip"))
+
+
 def read_pairs(images_folder, masks_folder, names, image_suffix, mask_suffix, label_map):
     """Yields a `seglib.data.pairs.Pair` for each name; one with a fault raises when it is read."""
-    images = find_files(images_folder, image_suffix, IMAGE_ENDINGS)
+    images = find_files(images_folder, image_suffix, pictures.ENDINGS)
     masks = find_files(masks_folder, mask_suffix, (".png",))
     if Path(images_folder) == Path(masks_folder):  # told apart by their suffixes alone
         images = {name: files for name, files in images.items() if not set(files) & _all(masks)}
-    for name in sorted(images.keys() | masks.keys()) if names is None else read_names(names):
+    known = images.keys() | masks.keys()
+    for name in sorted(known) if names is None else read_names(names, known):
         found = images.get(name, []), masks.get(name, [])
         where = found[0] or found[1] or [Path(images_folder) / name]
         yield pairs.Pair(
@@ -137,15 +155,23 @@ def find_files(folder, suffix, endings):
     return found
 
 
-def read_names(names):
-    """Returns a list of names, from a text file if need be."""
+def read_names(names, known=()):
+    """Returns a list of names, from a text file if need be, as they are among the known ones."""
     if isinstance(names, str | Path):
-        names = Path(names).read_text(encoding="utf-8").split()
-    names = list(names)
+        lines = Path(names).read_text(encoding="utf-8-sig").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+    names = [without_ending(name.replace("\\", "/"), known) for name in names]
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"names holds {twice[:5]} twice, expected each name once.")
     return names
+
+
+def without_ending(name, known):
+    """Returns a name without the ending of a file, unless it is known as it is."""
+    stem, dot, ending = name.rpartition(".")
+    is_file = f"{dot}{ending}".lower() in (*pictures.ENDINGS, ".txt", ".xml")
+    return stem if is_file and name not in known else name
 
 
 def read_pair(images, masks, label_map):
@@ -157,25 +183,9 @@ def read_pair(images, masks, label_map):
             raise ValueError(f"there are {len(files)} files of this name: {files[1]} is another.")
     data, mask = images[0].read_bytes(), pairs.decode_png(masks[0].read_bytes())
     try:
-        return data, as_label_map(mask, label_map)
+        return data, pairs.as_label_map(mask, label_map)
     except ValueError as error:
         raise BadPairError(f"its mask {masks[0]}: {error}") from error
-
-
-def as_label_map(mask, label_map):
-    """Turns what a PNG file stores into class ids."""
-    has_colors = isinstance(label_map, label_maps.LabelMap)
-    if mask.ndim == 3:
-        if not has_colors:
-            raise ValueError(
-                "it stores colors, expected one number per pixel. Pass label_map= with a "
-                "label_maps.LabelMap that names the color of each class."
-            )
-        return label_map.from_color(mask)
-    mask = pairs.as_uint8(mask)
-    if label_map is None:
-        return mask
-    return label_map.to_ids(mask) if has_colors else label_maps.replace(mask, label_map)
 
 
 def _all(files):

@@ -19,14 +19,18 @@ class LabelMap:
     Attributes:
         names: name of each class, by class id.
         colors: color (R, G, B) of each class, by class id.
-        ignored_colors: colors of pixels that count nowhere; the first is theirs in new pictures.
+        ignored_colors: colors of pixels that count nowhere, if there are any; the first is theirs
+            in new pictures.
         file_ids: dict from each number in the set's files to a class id or 255 (ignored).
+
+    Example:
+        >>> black_and_white = LabelMap(("background", "pet"), ((0, 0, 0), (255, 255, 255)))
     """
 
     names: tuple
     colors: tuple
-    ignored_colors: tuple
-    file_ids: dict = dataclasses.field(repr=False)
+    ignored_colors: tuple = ()
+    file_ids: dict = dataclasses.field(default_factory=dict, repr=False)
 
     def to_color(self, mask):
         """Paints a label map.
@@ -41,16 +45,19 @@ class LabelMap:
             ValueError: for a label without a color.
         """
         mask = np.asarray(mask)
-        known = np.isin(mask, [*range(len(self.colors)), IGNORE_LABEL])
+        colors = dict(enumerate(self.colors))
+        if self.ignored_colors:
+            colors[IGNORE_LABEL] = self.ignored_colors[0]
+        known = np.isin(mask, list(colors))
         if not known.all():
             raise ValueError(
                 f"The label map holds {np.unique(mask[~known])[:8].tolist()}, expected 0 to "
-                f"{len(self.colors) - 1} or {IGNORE_LABEL} (ignored). to_ids turns the numbers of "
-                "the files into class ids."
+                f"{len(self.colors) - 1}"
+                f"{f' or {IGNORE_LABEL} (ignored)' if self.ignored_colors else ''}. to_ids turns "
+                "the numbers of the files into class ids."
             )
         table = np.zeros((256, 3), "uint8")
-        table[: len(self.colors)] = self.colors
-        table[IGNORE_LABEL] = self.ignored_colors[0]
+        table[list(colors)] = list(colors.values())
         return table[mask]
 
     def from_color(self, image):
@@ -71,7 +78,7 @@ class LabelMap:
                 f"The picture is {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]."
             )
         table = np.full(1 << 24, -1, "int16")
-        table[_packed(np.array(self.ignored_colors))] = IGNORE_LABEL
+        table[_packed(np.array(self.ignored_colors).reshape(-1, 3))] = IGNORE_LABEL
         table[_packed(np.array(self.colors))] = np.arange(len(self.colors))
         ids = table[_packed(image)]
         if (ids < 0).any():
@@ -84,6 +91,8 @@ class LabelMap:
 
     def to_ids(self, mask):
         """Turns the numbers in the set's files into class ids; see `replace`."""
+        if not self.file_ids:
+            raise ValueError("The label map has no file_ids, expected masks of colors.")
         return replace(mask, self.file_ids)
 
 

@@ -8,7 +8,6 @@ import concurrent.futures
 import dataclasses
 import io
 import itertools
-import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -17,10 +16,11 @@ from PIL import Image, UnidentifiedImageError
 
 from seglib.core.constants import IGNORE_LABEL
 from seglib.core.letterbox import letterbox_with_masks, nearest
-from seglib.data import pipeline
+from seglib.data import label_maps, pictures, pipeline
+from seglib.data.pictures import PNG_START
 
 ON_ERROR = ("raise", "skip")
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 _CHUNK = 64  # pairs that are held undecoded at a time
 
@@ -71,21 +71,32 @@ class Pairs:
         self.num_classes = num_classes
         self.on_error = on_error
         self.skipped = []
+        self.labels = []  # those in each mask that was read
 
     def read(self, size):
         """Returns NumPy uint8 `[N, H, W, 3]` and `[N, H, W]`.
 
         Raises:
             BadPairError: for the first pair that cannot be used, unless such pairs are skipped.
-            ValueError: if there are no pairs at all.
+            ValueError: if there are no pairs at all, or all masks hold is 0 and 255.
         """
         decoded = list(self.decoded(size))
         if not decoded:
             number = len(self.skipped)
             left_out = f" {number} were left out: {self.skipped[0]}" if number else ""
             raise ValueError(f"There are no pictures to load.{left_out}")
+        self.check_classes()
         images, masks, _ = zip(*decoded, strict=True)
         return np.stack(images), np.stack(masks)
+
+    def check_classes(self):
+        """Raises a ValueError if nothing but class 0 and ignored pixels is in the masks."""
+        found = set(itertools.chain.from_iterable(self.labels))
+        if IGNORE_LABEL in found and found <= {0, IGNORE_LABEL}:
+            raise ValueError(
+                f"All masks together hold only the labels {sorted(found)}, and {IGNORE_LABEL} is "
+                "ignored. If the masks are black and white, pass label_map={0: 0, 255: 1}."
+            )
 
     def decoded(self, size):
         """Yields `(image, label map, Pair)` in order; `size=None` keeps each picture's own size."""
@@ -114,6 +125,7 @@ class Pairs:
             check_sizes(data, mask)
             if self.num_classes is not None:
                 check_labels(mask, self.num_classes)
+            self.labels.append(np.flatnonzero(np.bincount(mask.ravel())).tolist())
             return resize(data, mask, size, self.keep_aspect)
         except FileNotFoundError as error:
             raise BadPairError(f"{pair.where}: the file {error.filename} is missing.") from error
@@ -144,42 +156,37 @@ def verify(pairs):
         pairs: `Pairs` with `on_error="skip"`.
     """
     count = sum(1 for _ in pairs.decoded(None))
+    try:
+        pairs.check_classes()
+    except ValueError as error:
+        return count, [*pairs.skipped, str(error)]
     return count, pairs.skipped
 
 
 # --- one pair -----------------------------------------------------------------------------------
 
 
-def picture_size(data):
-    """Returns `(H, W)` of an encoded picture; of a JPEG or a PNG, only the first bytes are read."""
-    if data.startswith(PNG_START):
-        if len(data) < 33:
-            raise ValueError("the picture is cut off after its first bytes.")
-        width, height = struct.unpack(">II", data[16:24])
-        return height, width
-    if data.startswith(b"\xff\xd8\xff"):
-        shape = tf.image.extract_jpeg_shape(data)
-    else:
-        shape = tf.shape(pipeline.decode_image(data, None))
-    return int(shape[0]), int(shape[1])
-
-
 def check_sizes(data, mask):
     """Raises unless picture and label map have one size; nothing is decoded before that is sure."""
-    height, width = picture_size(data)
+    height, width = pictures.size_of(data)
     if (height, width) != mask.shape:
-        hint = hint_at_turn((height, width), mask.shape)
+        hint = hint_at_turn(data, mask.shape)
         raise ValueError(
             f"the picture has {width} x {height} pixels and the mask {mask.shape[1]} x "
             f"{mask.shape[0]} (width x height), expected the same.{hint}"
         )
 
 
-def hint_at_turn(size, other):
-    """Returns what may have happened where two sizes differ by a quarter turn."""
-    if size != other[::-1]:
+def hint_at_turn(data, size):
+    """Returns what may have happened if a picture has a size but for a quarter turn."""
+    if pictures.size_of(data) != size[::-1]:
         return ""
-    return " Was the picture turned by its EXIF orientation, which is not applied here?"
+    if pictures.orientation(data) < 5:
+        return " Was the picture turned, or its EXIF orientation removed, after the labeling?"
+    return (
+        " The EXIF orientation turns the picture, as viewers and labeling tools do; the mask fits "
+        "it unturned. Turn the mask, or remove the orientation from the picture's file."
+    )
 
 
 def check_labels(mask, num_classes):
@@ -195,15 +202,33 @@ def check_labels(mask, num_classes):
 def resize(data, mask, size, keep_aspect):
     """Decodes the picture and brings both to `size`: bilinear, and to the nearest pixel."""
     if size is None or not keep_aspect:
-        image = pipeline.decode_image(data, size).numpy()
+        image = pictures.decode(data, size)
         return image, mask if size is None else nearest(mask, size)
-    image = pipeline.decode_image(data).numpy()
+    image = pictures.decode(data)
     return letterbox_with_masks(image, mask, size, fill=IGNORE_LABEL, centered=True)
 
 
 def decode_mask(data):
     """Decodes a PNG file of one number per pixel into uint8 `[H, W]`; see `decode_png`."""
     return as_uint8(decode_png(data))
+
+
+def as_label_map(mask, label_map):
+    """Turns what a PNG file stores into class ids."""
+    has_colors = isinstance(label_map, label_maps.LabelMap)
+    if mask.ndim == 3 and not has_colors and (mask == mask[..., :1]).all():
+        mask = mask[..., 0]  # gray stored as RGB
+    if mask.ndim == 3:
+        if not has_colors:
+            raise ValueError(
+                "it stores colors, expected one number per pixel. Pass label_map= with a "
+                "label_maps.LabelMap that names the color of each class."
+            )
+        return label_map.from_color(mask)
+    mask = as_uint8(mask)
+    if label_map is None:
+        return mask
+    return label_map.to_ids(mask) if has_colors else label_maps.replace(mask, label_map)
 
 
 def as_uint8(mask):

@@ -28,8 +28,11 @@ def decode_image(data, size=None):
     """
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, 3])
-    if size is None:
-        return image
+    return image if size is None else resize_image(image, size)
+
+
+def resize_image(image, size):
+    """Resizes a uint8 picture bilinearly, averaged where it becomes smaller."""
     return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
 
 

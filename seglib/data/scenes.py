@@ -160,25 +160,27 @@ def from_coco(
     shuffle=True,
     seed=0,
     classes=None,
+    crowd="ignore",
     on_error="raise",
     min_area=MIN_AREA,
 ):
     """Loads pictures and objects that a COCO JSON file describes, as the batches of `load`.
 
-    Pictures keep their proportions; what that leaves free is gray. Regions with `iscrowd: 1` are
-    left out, and so are the categories not in use: their pixels are background.
+    Pictures keep their proportions; what that leaves free is gray. The categories not in use are
+    left out: their pixels are background.
 
     The arguments that are not described here are those of `seglib.data.coco.load` and of `load`.
 
     Args:
         max_objects: rows `N` of the targets; of more objects in a picture, the largest stay.
         classes: as in `coco.load`, but class ids count from 0: there is no background.
+        crowd: `"ignore"` leaves regions with `iscrowd: 1` out, `"class"` takes each as an object.
         on_error: `"raise"`, or `"skip"` to leave out the pictures that cannot be used;
             `seglib.data.coco.verify` says which those are.
 
     Returns:
-        `tf.data.Dataset` of `(images, targets)` as in `load`. Masks may overlap where the
-        annotations do.
+        `tf.data.Dataset` of `(images, targets)` as in `load`, with `num_classes` as an attribute,
+        which `MaskRCNN.fit` compares with its own. Masks may overlap where the annotations do.
 
     Raises:
         ValueError, FileNotFoundError: as `coco.load` does.
@@ -189,11 +191,12 @@ def from_coco(
     """
     size = pipeline.as_size(image_size)
     objects.check_rows(max_objects)
-    found = coco.examples(
-        annotations, images_folder, classes=classes, background=None, on_error=on_error
-    )
-    return objects.build(
-        objects.read(map(_without_crowds, found), size, max_objects),
+    if crowd not in ("ignore", "class"):
+        raise ValueError(f"crowd is {crowd!r}, expected 'ignore' or 'class'.")
+    options = {"classes": classes, "background": None, "crowd": crowd, "on_error": on_error}
+    found = coco.examples(annotations, images_folder, **options)
+    dataset = objects.build(
+        objects.read(found if crowd == "class" else map(_without_crowds, found), size, max_objects),
         batch_size=batch_size,
         max_objects=max_objects,
         shuffle=shuffle,
@@ -201,6 +204,8 @@ def from_coco(
         seed=seed,
         min_area=min_area,
     )
+    dataset.num_classes = len(class_names(annotations, classes=classes))
+    return dataset
 
 
 def class_names(annotations, *, classes=None):

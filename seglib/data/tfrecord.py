@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from seglib.data import pairs
+from seglib.data import pairs, pictures
 from seglib.data.pairs import BadPairError
 
 IMAGE, MASK, NAME = "image/encoded", "image/segmentation/class/encoded", "image/filename"
@@ -105,6 +105,7 @@ def load(
     shuffle=True,
     seed=0,
     keep_aspect=False,
+    label_map=None,
     num_classes=None,
     on_error="raise",
 ):
@@ -117,6 +118,7 @@ def load(
         path: what was given to `write`; or one file, or a list of files, of `write` or of others
             that use the same field names.
         shuffle: whether each epoch has an order of its own; `False` reads shard after shard.
+        label_map: as in `seglib.data.folder.load`.
 
     Returns:
         `tf.data.Dataset` as from `pets.load`. Its attribute `skipped` has a message per record left
@@ -133,7 +135,7 @@ def load(
         >>> train = tfrecord.load("data/train", image_size=256, augment=augment.scale_and_crop())
     """
     found = pairs.Pairs(
-        read_pairs(path),
+        read_pairs(path, label_map),
         keep_aspect=keep_aspect,
         num_classes=num_classes,
         on_error=on_error,
@@ -148,19 +150,20 @@ def load(
     )
 
 
-def examples(path, *, num_classes=None, on_error="raise", limit=None):
+def examples(path, *, label_map=None, num_classes=None, on_error="raise", limit=None):
     """Yields the pairs at full size as dicts `image`, `mask` and `file_name`; see `load`."""
-    found = pairs.Pairs(read_pairs(path), num_classes=num_classes, on_error=on_error)
+    found = pairs.Pairs(read_pairs(path, label_map), num_classes=num_classes, on_error=on_error)
     yield from pairs.examples(found, limit)
 
 
-def verify(path, *, num_classes=None):
+def verify(path, *, label_map=None, num_classes=None):
     """Reads and decodes every record and returns what is wrong with them.
 
     Returns:
         `(count, faults)`: the number of good pairs, and a list with one message for each fault.
     """
-    return pairs.verify(pairs.Pairs(read_pairs(path), num_classes=num_classes, on_error="skip"))
+    found = read_pairs(path, label_map)
+    return pairs.verify(pairs.Pairs(found, num_classes=num_classes, on_error="skip"))
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ def read_index(path, shards):
 # --- records --------------------------------------------------------------------------------------
 
 
-def read_pairs(path):
+def read_pairs(path, label_map=None):
     """Yields a `seglib.data.pairs.Pair` for each record; one with a fault raises when read."""
     for file, expected in find_files(path):
         count, record = 0, None
@@ -236,7 +239,7 @@ def read_pairs(path):
             fields = read_fields(record)
             yield pairs.Pair(
                 where=f"{file}: record {count - 1}",
-                read=functools.partial(read_pair, fields),
+                read=functools.partial(read_pair, fields, label_map),
                 name=read_name(fields),
             )
         if expected not in (None, count) and not isinstance(record, LostError):
@@ -262,6 +265,11 @@ def read_records(file):
                 return
             length, checksum = struct.unpack("<QI", head)
             if masked_crc32c(head[:8]) != checksum or length > _LARGEST:
+                if head.startswith((b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")):
+                    yield LostError(
+                        "the file is compressed with gzip or zlib; decompress it first."
+                    )
+                    return
                 yield LostError("its length is damaged; the rest of the file is lost.")
                 return
             left -= 16 + length
@@ -299,12 +307,12 @@ def read_name(fields):
     return b"".join(fields[NAME].bytes_list.value).decode(errors="replace")
 
 
-def read_pair(fields):
+def read_pair(fields, label_map=None):
     """Returns the encoded picture and the label map of a record; raises it if it is a fault."""
     if isinstance(fields, Exception):
         raise fields
     data, mask = (read_bytes(fields, key) for key in (IMAGE, MASK))
-    mask = pairs.decode_mask(mask)
+    mask = pairs.as_label_map(pairs.decode_png(mask), label_map)
     stated = read_int(fields, HEIGHT, mask.shape[0]), read_int(fields, WIDTH, mask.shape[1])
     if stated != mask.shape:
         raise ValueError(
@@ -335,6 +343,9 @@ def serialize(image, mask, file_name="", *, image_format="jpeg", classes=None):
     mask_data = mask if isinstance(mask, bytes) else encode_mask(mask)
     mask = pairs.decode_mask(mask_data)
     try:
+        if not data.startswith((pictures.PNG_START, pictures.JPEG_START)):
+            raise ValueError("the picture is neither a JPEG nor a PNG file.")
+        pictures.check_depth(data)
         pairs.check_sizes(data, mask)
     except tf.errors.OpError as error:
         raise ValueError("the picture is neither a JPEG nor a PNG file.") from error
@@ -342,7 +353,7 @@ def serialize(image, mask, file_name="", *, image_format="jpeg", classes=None):
         pairs.check_labels(mask, classes)
     fields = {
         IMAGE: data,
-        "image/format": b"png" if data.startswith(pairs.PNG_START) else b"jpeg",
+        "image/format": b"png" if data.startswith(pictures.PNG_START) else b"jpeg",
         MASK: mask_data,
         "image/segmentation/class/format": b"png",
         NAME: file_name.encode(),

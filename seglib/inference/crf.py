@@ -292,13 +292,20 @@ def gaussian(squared_distance, width):
     return np.exp(-squared_distance / (2 * width**2)).astype("float32")
 
 
+def negative(image):
+    """Returns whether a picture whose values are known has some below 0, as logits have."""
+    known = isinstance(image, np.ndarray) or hasattr(image, "numpy")
+    return known and bool(ops.any(image < 0))
+
+
 def check_pair(image, logits):
     """Raises unless image and logits are batches of one size."""
     shapes = tuple(image.shape), tuple(logits.shape)
     fits = all(len(shape) == 4 for shape in shapes) and all(
         a is None or b is None or a == b for a, b in zip(*(s[:3] for s in shapes), strict=True)
     )
-    if not fits:
+    whole_numbers = "int" in keras.backend.standardize_dtype(logits.dtype)
+    if not fits or whole_numbers or (shapes[0][3] != 3 and shapes[1][3] == 3) or negative(image):
         raise ValueError(
             f"The image has shape {shapes[0]} and the logits {shapes[1]}, expected [B, H, W, 3] "
             "and [B, H, W, C] of one size: crf([image, logits]), in this order."

@@ -69,6 +69,11 @@ def predict_windows(
             f"The picture has shape {tuple(image.shape)}, expected one picture [H, W, 3]. "
             "For a batch, call this for each picture."
         )
+    if model.input_shape[-1] not in (None, image.shape[2]):
+        raise ValueError(
+            f"The picture has {image.shape[2]} channels, expected the model's "
+            f"{model.input_shape[-1]}. Of RGBA take image[..., :3]."
+        )
     if output not in ("labels", "probabilities"):
         raise ValueError(f"output is {output!r}, expected 'labels' or 'probabilities'.")
     margin = overlap // 4 if margin is None else margin

@@ -5,9 +5,10 @@ import math
 import keras
 from keras import ops
 
-from seglib.core.checks import check_shapes, expand_weight, two_channels
+from seglib.core.checks import check_shapes, counts, expand_weight, rank_of, two_channels
 from seglib.core.constants import IGNORE_LABEL
 from seglib.core.distance import unpack
+from seglib.core.kernels import share_of_replica
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -47,6 +48,14 @@ class SegmentationLoss(keras.losses.Loss):
                 )
         self.class_weights = class_weights
         self.ignore_label = ignore_label
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Returns the loss, a scalar; under `tf.distribute`, this replica's share of it."""
+        return share_of_replica(self.compute(y_true, y_pred, sample_weight))
+
+    def compute(self, y_true, y_pred, sample_weight=None):
+        """Returns the loss of these pictures alone."""
+        raise NotImplementedError
 
     def prepare(self, y_true, y_pred, sample_weight=None, *, class_weighted=True):
         """Checks both inputs and returns what every loss starts from.
@@ -141,9 +150,9 @@ class WeightedSum(SegmentationLoss):
         super().__init__(name=name)
         self.terms, self.term_weights = flatten(terms, term_weights)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         return sum(
-            weight * term(y_true, y_pred, sample_weight)
+            weight * term.compute(y_true, y_pred, sample_weight)
             for term, weight in zip(self.terms, self.term_weights, strict=True)
         )
 
@@ -177,7 +186,7 @@ class PixelLoss(SegmentationLoss):
     does not matter.
     """
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
         return weighted_mean(self.pixel_losses(labels, logits), weights)
 
@@ -211,7 +220,7 @@ class RegionLoss(SegmentationLoss):
             raise ValueError(f"classes is {classes!r}, expected 'present' or 'all'.")
         self.classes = classes
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights, truth, shares = self.regions(y_true, y_pred, sample_weight)
         return ops.sum(shares * self.class_losses(labels, logits, weights, truth))
 
@@ -222,7 +231,7 @@ class RegionLoss(SegmentationLoss):
             labels, logits and weights as `prepare`; the sum of the weights over the pixels of each
             class, `[B, C]`; and the `shares`. The last two are `[1, C]` without `per_image`.
         """
-        pixel_weight, picture_weight = split_sample_weight(sample_weight, self.per_image)
+        pixel_weight, picture_weight = self.split(sample_weight, y_pred)
         labels, logits, weights = self.prepare(y_true, y_pred, pixel_weight, class_weighted=False)
         if picture_weight is not None:
             expand_weight(picture_weight, labels)  # raises if it does not fit
@@ -230,6 +239,12 @@ class RegionLoss(SegmentationLoss):
         if not self.per_image:
             truth = ops.sum(truth, axis=0, keepdims=True)  # (1, C)
         return labels, logits, weights, truth, self.shares(truth, picture_weight)
+
+    def split(self, sample_weight, y_pred):
+        """Returns the weights of the pixels and those of the pictures."""
+        if not self.per_image:
+            return sample_weight, None
+        return split_sample_weight(sample_weight, y_pred)
 
     def shares(self, truth, picture_weight=None):
         """Returns how much the loss of each picture and class counts, `[B, C]`.
@@ -262,7 +277,7 @@ class RegionLoss(SegmentationLoss):
 def valid_pixels(y_true, logits, num_classes, ignore_label):
     """Returns labels, logits and weights as `SegmentationLoss.prepare` does, unweighted."""
     labels = ops.cast(y_true, "int32")
-    valid = ops.not_equal(labels, ignore_label)
+    valid = counts(labels, ignore_label)
     known = (labels >= 0) & (labels < num_classes)
     if "float" in keras.backend.standardize_dtype(y_true.dtype):
         # A fraction comes from a mask that was resized bilinearly.
@@ -286,14 +301,19 @@ def num_classes_of(logits):
     return max(channels, 2)
 
 
-def split_sample_weight(sample_weight, per_image=True):
+def split_sample_weight(sample_weight, y_pred):
     """Returns weights of pixels `[B, H, W]`, and weights of pictures `[B]`; `None` for the other.
 
-    Axes of size 1 may follow the `[B]`. Without `per_image`, all weights are those of pixels.
+    Axes of size 1 may follow the `[B]`. Both come back where the rank of the weights is unknown,
+    all 1 for what they are not.
     """
-    if sample_weight is None or not per_image:
-        return sample_weight, None
+    if sample_weight is None:
+        return None, None
     weight = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
+    if rank_of(weight) is None:
+        of_pictures = ops.equal(ops.size(weight), ops.shape(y_pred)[0])
+        weight = expand_weight(weight, y_pred[..., 0])
+        return ops.where(of_pictures, 1.0, weight), ops.where(of_pictures, weight[:, 0, 0], 1.0)
     if len(weight.shape) in (1, 2, 3) and all(size == 1 for size in weight.shape[1:]):
         return None, ops.reshape(weight, [-1])
     return weight, None

@@ -9,6 +9,7 @@ measured past them (`seglib.core.distance.signed_distance`).
 import keras
 from keras import ops
 
+from seglib.core.checks import counts
 from seglib.core.distance import edges, signed_distance, unpack
 from seglib.losses.base import (
     RegionLoss,
@@ -27,7 +28,7 @@ class DistanceLoss(RegionLoss):
     pictures. The arguments are those of `RegionLoss`.
     """
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights, truth, shares = self.regions(y_true, y_pred, sample_weight)
         costs = self.costs(y_true, labels, logits)  # (B, H, W, C)
         area = ops.sum(truth, axis=-1, keepdims=True)  # (B, 1)
@@ -57,7 +58,7 @@ class Boundary(DistanceLoss):
         **kwargs: `ignore_label` and `name`, as in `SegmentationLoss`.
 
     Shape:
-        Label map `[B, H, W]`, or truth packed with distances `[B, H, W, 1 + C]`, and logits
+        Label map `[B, H, W]`, or truth packed with distances, and logits
         `[B, H, W, C]` to a scalar in pixels. `sample_weight` `[B]` weights the pictures,
         `[B, H, W]` the pixels inside the means.
 
@@ -160,7 +161,7 @@ class ShapeAware(SegmentationLoss):
     Args:
         class_weights, ignore_label, name: as in `CrossEntropy`.
 
-    Shape: as `CrossEntropy`; the truth may be packed with distances, `[B, H, W, 1 + C]`.
+    Shape: as `CrossEntropy`; the truth may be packed with distances.
     Raises: as `CrossEntropy`.
 
     When to use: against ragged outlines and false islands, in place of cross-entropy. What breaks:
@@ -177,7 +178,7 @@ class ShapeAware(SegmentationLoss):
 
     default_name = "shape_aware"
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
         apart = -of_own_class(true_distances(y_true, logits, self.ignore_label), labels) - 1.0
         contour = edges(predicted_labels(y_true, logits, self.ignore_label))
@@ -196,7 +197,7 @@ def true_distances(y_true, logits, ignore_label):
 def predicted_labels(y_true, logits, ignore_label):
     """Returns the predicted classes, int32 `[B, H, W]`, and -1 at ignored pixels."""
     truth, _ = unpack(y_true, logits.shape[-1])
-    valid = ops.not_equal(ops.cast(truth, "int32"), ignore_label)
+    valid = counts(ops.cast(truth, "int32"), ignore_label)
     return largest(ops.stop_gradient(logits), valid)
 
 

@@ -49,9 +49,9 @@ class Combo(SegmentationLoss):
         self.cross_entropy = CrossEntropy(class_weights, ignore_label=self.ignore_label)
         self.dice = Dice(smooth=smooth, classes=classes, ignore_label=self.ignore_label)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        cross_entropy = self.cross_entropy(y_true, y_pred, sample_weight)
-        dice = self.dice(y_true, y_pred, sample_weight)
+    def compute(self, y_true, y_pred, sample_weight=None):
+        cross_entropy = self.cross_entropy.compute(y_true, y_pred, sample_weight)
+        dice = self.dice.compute(y_true, y_pred, sample_weight)
         return self.alpha * cross_entropy + (1 - self.alpha) * dice
 
     def get_config(self):
@@ -127,9 +127,9 @@ class ExpLog(SegmentationLoss):
         self.cross = PowerCrossEntropy(gamma, class_weights, **options)
         self.dice = PowerLogDice(gamma, smooth=smooth, classes=classes, **options)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        dice = self.dice(y_true, y_pred, sample_weight)
-        cross = self.cross(y_true, y_pred, sample_weight)
+    def compute(self, y_true, y_pred, sample_weight=None):
+        dice = self.dice.compute(y_true, y_pred, sample_weight)
+        cross = self.cross.compute(y_true, y_pred, sample_weight)
         return self.dice_weight * dice + self.cross_weight * cross
 
     def get_config(self):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from seglib.core.checks import counts
 from seglib.core.distance import boundary_distance, unpack
 from seglib.losses.base import PixelLoss, class_sums, of_own_class, soft_overlap, weighted_mean
 
@@ -104,7 +105,7 @@ class BalancedCrossEntropy(PixelLoss):
 
     default_name = "balanced_cross_entropy"
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight, class_weighted=False)
         count = ops.sum(class_sums(weights, labels, logits.shape[-1]), axis=0)  # (C,)
         share = ops.divide_no_nan(1.0, count)
@@ -209,7 +210,7 @@ class TopK(PixelLoss):
             raise ValueError(f"k is {k}, expected a share of the pixels in (0, 1].")
         self.k = k
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
         values = sparse_cross_entropy(labels, logits)
         chosen = hardest(ops.stop_gradient(values), ops.not_equal(weights, 0.0), self.k)
@@ -261,7 +262,7 @@ class IoUBalanced(PixelLoss):
             raise ValueError(f"eta is {eta}, expected a number of at least 0.")
         self.eta = eta
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
         values = sparse_cross_entropy(labels, logits)
         # Which pixels exist, without class weights: a weight is no part of a region's IoU.
@@ -309,7 +310,7 @@ class DistancePenalized(PixelLoss):
 
     default_name = "distance_penalized"
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights = self.prepare(y_true, y_pred, sample_weight)
         weights = weights * self.penalty(y_true, labels, logits.shape[-1])
         return weighted_mean(sparse_cross_entropy(labels, logits), weights)
@@ -322,7 +323,7 @@ class DistancePenalized(PixelLoss):
             depth = boundary_distance(truth, self.ignore_label, num_classes)
         else:
             depth = -of_own_class(ops.cast(distances, "float32"), labels)
-        depth = ops.where(ops.not_equal(truth, self.ignore_label), depth, 0.0)
+        depth = ops.where(counts(truth, self.ignore_label), depth, 0.0)
         return 1.0 + ops.max(depth, axis=(1, 2), keepdims=True) - depth
 
 

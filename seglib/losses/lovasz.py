@@ -19,7 +19,7 @@ import keras
 from keras import ops
 
 from seglib.core.kernels import count_each, fused
-from seglib.losses.base import RegionLoss, split_sample_weight
+from seglib.losses.base import RegionLoss
 
 
 class LovaszLoss(RegionLoss):
@@ -43,9 +43,9 @@ class LovaszLoss(RegionLoss):
         super().__init__(class_weights, **kwargs)
         self.per_image = bool(per_image)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def compute(self, y_true, y_pred, sample_weight=None):
         labels, logits, weights, _, shares = self.regions(y_true, y_pred, sample_weight)
-        weighted = split_sample_weight(sample_weight, self.per_image)[0] is not None
+        weighted = self.split(sample_weight, y_pred)[0] is not None
         return self.weighted_losses(labels, logits, weights, shares, weighted)
 
     def weighted_losses(self, labels, logits, weights, shares, weighted):

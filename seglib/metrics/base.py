@@ -36,6 +36,7 @@ class LabelMetric(keras.metrics.Metric):
     """
 
     default_name = None
+    _direction = "up"  # what Keras's callbacks ask with mode="auto"; a distance overrides it
     class_id = None  # the mean over the classes, unless a subclass takes one
 
     def __init__(self, num_classes, *, ignore_label=IGNORE_LABEL, from_logits=True, name=None):

@@ -195,6 +195,7 @@ class HausdorffDistance(PictureMetric):
     """
 
     default_name = "hausdorff"
+    _direction = "down"
 
     def __init__(self, num_classes, *, percentile=95, **kwargs):
         if not 0 < percentile <= 100:
@@ -233,6 +234,7 @@ class AverageSurfaceDistance(PictureMetric):
     """
 
     default_name = "average_surface_distance"
+    _direction = "down"
 
     def score(self, true, predicted, to_predicted, to_true):
         total = ops.sum(ops.where(true, to_predicted, 0.0), axis=(1, 2))

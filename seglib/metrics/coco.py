@@ -69,6 +69,8 @@ class COCOAveragePrecision(keras.metrics.Metric):
         meet, the picture that came first goes first, so the order of the pictures can then matter.
     """
 
+    _direction = "up"
+
     def __init__(self, iou_type="boxes", *, name=None):
         if iou_type not in IOU_TYPES:
             raise ValueError(f"iou_type is {iou_type!r}, expected 'boxes' or 'masks'.")

@@ -73,6 +73,8 @@ class PanopticQuality(keras.metrics.Metric):
         objects of one class); mark such a region as void, which forgives other classes there too.
     """
 
+    _direction = "up"
+
     def __init__(
         self,
         num_classes,

@@ -10,7 +10,9 @@ import typing
 import numpy as np
 from keras import ops
 
+from seglib.core.checks import check_labels
 from seglib.core.constants import IGNORE_LABEL
+from seglib.core.distance import unpack
 from seglib.core.kernels import fused
 from seglib.metrics.base import count_cells
 from seglib.metrics.boundary import BoundaryF1, BoundaryIoU
@@ -172,7 +174,8 @@ def report(
         A `Report`.
 
     Raises:
-        ValueError: for an empty data set, or arguments or shapes that do not fit.
+        ValueError: for an empty data set, labels that are no class, or arguments or shapes that do
+            not fit.
 
     Reference:
         Efron: Bootstrap methods: another look at the jackknife, Annals of Statistics 1979.
@@ -233,7 +236,9 @@ class PictureCounter:
         self.boundary = boundary
 
     def __call__(self, y_true, logits, sample_weight=None):
-        truth, prediction = self.f1.holed_maps(y_true, logits, sample_weight)
+        labels, _ = unpack(y_true, self.f1.num_classes)
+        check_labels(labels, self.f1.num_classes, self.f1.ignore_label)
+        truth, prediction = self.f1.holed_maps(labels, logits, sample_weight)
         matrices = picture_matrices(truth, prediction, self.f1.num_classes)
         found = {"matrices": ops.convert_to_numpy(matrices).astype("int64")}
         if self.boundary:

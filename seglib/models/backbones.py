@@ -168,6 +168,11 @@ def backbone(
             f"weights is {weights!r}, expected None: {name!r} has no pretrained weights. "
             "Pass weights=None, or backbone='efficientnet_lite0'."
         )
+    if input_shape[-1] != 3:
+        raise ValueError(
+            f"input_shape is {input_shape}, expected (height, width, 3): the backbones take RGB "
+            "pictures. Pictures of other channels suit unet_original, or a backbone of your own."
+        )
     if alpha != 1 and not entry.widths:
         raise ValueError(
             f"alpha is {alpha}, expected 1: {name!r} comes in one width. Narrow the decoder "

@@ -6,7 +6,7 @@ import zipfile
 
 import keras
 
-from seglib.core.advice import first_line, memory_advice
+from seglib.core.advice import LabelAdvice, check_truth, first_line, memory_advice
 
 
 class Guarded:
@@ -37,13 +37,48 @@ class Guarded:
                 "model wrote."
             ) from error
 
-    def fit(self, *args, **kwargs):
-        with memory_advice():
-            return super().fit(*args, **kwargs)
+    def save(self, filepath, *args, **kwargs):
+        """Saves as Keras does, but not to its old format, which does not keep layers of our own."""
+        if os.fspath(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"The file is {os.fspath(filepath)!r}, expected the ending .keras: a model in "
+                "Keras's old HDF5 format cannot be loaded again. Weights alone are saved by "
+                "save_weights, to a file .weights.h5."
+            )
+        super().save(filepath, *args, **kwargs)
 
-    def evaluate(self, *args, **kwargs):
+    def check_data(self, x, y):
+        """Raises a ValueError for data of `fit` or `evaluate` that cannot be right."""
+        check_truth(x, y)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *args,
+        class_weight=None,
+        **kwargs,
+    ):
+        if class_weight is not None:
+            raise ValueError(
+                f"class_weight is {class_weight}, expected none: Keras has it for one label per "
+                "picture. Give class_weights to the loss, such as "
+                "CrossEntropy(class_weights=[1, 1, 1.6])."
+            )
+        self.check_data(x, y)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*(callbacks or []), LabelAdvice(x, y)]
         with memory_advice():
-            return super().evaluate(*args, **kwargs)
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        self.check_data(x, y)
+        with memory_advice():
+            return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, *args, **kwargs):
         with memory_advice():

@@ -98,3 +98,14 @@ def test_at_least_two_classes():
     checks.check_num_classes(2)
     with pytest.raises(ValueError, match="num_classes is 1, expected at least 2; .*'yes' and 'no'"):
         checks.check_num_classes(1)
+
+
+@pytest.mark.parametrize("classes", [[[0, 1, -1]], [[-1]]])
+def test_classes_of_objects_that_are_right(classes):
+    checks.check_object_classes(np.array(classes), 2)
+
+
+@pytest.mark.parametrize("classes, bad", [([[1, 2]], r"\[2\]"), ([[-2, 0]], r"\[-2\]")])
+def test_classes_of_objects_that_the_model_lacks(classes, bad):
+    with pytest.raises(ValueError, match=f"classes {bad}, expected 0 to 1"):
+        checks.check_object_classes(np.array(classes), 2)

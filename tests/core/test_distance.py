@@ -175,7 +175,7 @@ def test_a_picture_of_one_class_has_no_boundary(label):
 def test_packing_and_unpacking(num_classes):
     labels = random_labels(4, num_classes=num_classes)
     packed = pack_distances(labels, num_classes)
-    assert tuple(packed.shape) == (*labels.shape, 1 + num_classes)
+    assert tuple(packed.shape) == (*labels.shape, 1 + num_classes, 1)
     assert keras.backend.standardize_dtype(packed.dtype) == "float32"
     for channels in {num_classes, 1} if num_classes == 2 else {num_classes}:
         plain, distances = unpack(packed, channels)
@@ -185,11 +185,16 @@ def test_packing_and_unpacking(num_classes):
         )
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 8), (2, 5, 8, 1), (2, 5, 8, 3)])
+@pytest.mark.parametrize("shape", [(2, 5, 8), (2, 5, 8, 1), (2, 5, 8, 3), (2, 5, 8, 4)])
 def test_what_is_not_packed_is_passed_through(shape):
     labels = np.zeros(shape)
     plain, distances = unpack(labels, 3)
     assert distances is None and tuple(plain.shape) == shape
+
+
+def test_packed_for_other_classes():
+    with pytest.raises(ValueError, match=r"packed with distances for 3 classes, \[B, H, W, 4, 1\]"):
+        unpack(pack_distances(random_labels(5), 2), 3)
 
 
 def test_one_picture_without_a_batch():
@@ -218,7 +223,7 @@ def test_sizes_unknown_while_tracing(jit_compile):
     )
     for shape in [(2, 9, 13), (1, 4, 7)]:
         labels = random_labels(6, shape)
-        found = pack(tf.constant(labels)).numpy()
+        found = pack(tf.constant(labels)).numpy()[..., 0]
         np.testing.assert_allclose(found[..., 1:], scipys_signed(labels, 3), atol=1e-4)
 
 
@@ -228,7 +233,7 @@ def test_in_a_pipeline():
 
     labels = random_labels(7)
     data = tf.data.Dataset.from_tensor_slices(labels).batch(2).map(lambda y: pack_distances(y, 3))
-    found = next(iter(data)).numpy()
+    found = next(iter(data)).numpy()[..., 0]
     np.testing.assert_array_equal(found[..., 0], labels)
     np.testing.assert_allclose(found[..., 1:], scipys_signed(labels, 3), atol=1e-4)
 

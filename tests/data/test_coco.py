@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 
-from seglib.data import coco, pairs, sample
+from seglib.data import coco, pairs, sample, scenes
 from seglib.metrics import COCOAveragePrecision
 
 # pycocotools 2.0.11 hands NumPy 2 an array in a way that is going away.
@@ -161,21 +161,20 @@ def test_polygons_are_drawn_as_pycocotools_draws_them(seed):
         (5, "its segmentation is 5"),
         ("polygon", "its segmentation is 'polygon'"),
         ([1, 1, 3, 1, 3, 3], r"its polygon is 1, expected a list \[x1, y1"),
-        ([[1, 1, 3, 1]], "4 coordinates and 2 different points"),
+        ([[1, 1, 3, 1]], "outline is no area: its part .* has 2 different points"),
         ([[1, 1, 3, 1, 3]], "5 coordinates"),
         ([[1, 1, 3, 1, 3, 3, 4]], "7 coordinates"),
-        ([[1, 1, 3, 3, 1, 1, 3, 3]], "8 coordinates and 2 different points"),
-        ([[]], "0 coordinates"),
-        ([SQUARE[0], [1, 2]], "2 coordinates"),
+        ([[1, 1, 3, 3, 1, 1, 3, 3]], "has 2 different points"),
+        ([[]], "has 0 different points"),
         ([[1, 1, 3, 1, 3, math.nan]], "no finite number"),
         ([[1, 1, 3, 1, math.inf, 3]], "no finite number"),
         ([[1, 1, 3, 1, "3", 3]], "no finite number"),
         ([[1, 1, 3, 1, None, 3]], "no finite number"),
         ([[1, 1, 3, 1, True, 3]], "no finite number"),
-        ([[1, 1, 18, 1, 3, 3]], "x=18, y=1, outside of the picture of 16 x 12 pixels"),
-        ([[1, 1, 3, 14, 3, 3]], "x=3, y=14, outside"),
-        ([[-5, 1, 3, 1, 3, 3]], "x=-5, y=1, outside"),
-        ([[1, 1, 3, -2, 3, 3]], "x=3, y=-2, outside"),
+        ([[1, 1, 118, 1, 3, 3]], "x=118, y=1, outside of the picture of 16 x 12 pixels"),
+        ([[1, 1, 3, 114, 3, 3]], "x=3, y=114, outside"),
+        ([[-105, 1, 3, 1, 3, 3]], "x=-105, y=1, outside"),
+        ([[1, 1, 3, -102, 3, 3]], "x=3, y=-102, outside"),
         ([[1, 1, 1e12, 1, 3, 3]], "x=1000000000000.0, y=1, outside"),
         ([[1, 1, 10**400, 1, 3, 3]], "x=1000.*, y=1, outside"),
         ({}, "for the size None"),
@@ -184,7 +183,7 @@ def test_polygons_are_drawn_as_pycocotools_draws_them(seed):
         ({"size": 12, "counts": [192]}, "for the size 12"),
         ({"size": [12, 16], "counts": [10, 20]}, "cover 30 pixels, expected 12 x 16 = 192"),
         ({"size": [12, 16], "counts": [10, -20, 202]}, "of at least 0"),
-        ({"size": [12, 16], "counts": [10.0, 182]}, "of at least 0"),
+        ({"size": [12, 16], "counts": [10.5, 181.5]}, "of at least 0"),
         ({"size": [12, 16], "counts": [True, 191]}, "of at least 0"),
         ({"size": [12, 16], "counts": [10**30, 5]}, "cover 1000"),
         ({"size": [12, 16], "counts": 192}, "run lengths are 192"),
@@ -200,9 +199,107 @@ def test_what_cannot_be_drawn(segmentation, message):
         coco.rasterize(segmentation, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("polygon", [[-1, 0, 17, 0, 17, 13, -1, 13], [0, 0, 16, 0, 16, 12, 0, 12]])
-def test_outlines_may_leave_the_picture_by_a_pixel(polygon):
-    assert coco.rasterize([polygon], HEIGHT, WIDTH).all()
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        [-1, 0, 17, 0, 17, 13, -1, 13],
+        [0, 0, 16, 0, 16, 12, 0, 12],
+        [-20, 5, 8, -9, 30, 7, 8, 40],
+        [1, 1, 18, 1, 3, 3],
+        [20, 20, 30, 20, 30, 30],
+    ],
+)
+def test_outlines_are_cut_off_at_the_frame_as_pycocotools_does(polygon):
+    expected = pycoco.decode(pycoco.merge(pycoco.frPyObjects([polygon], HEIGHT, WIDTH)))
+    mask, notes = coco.draw([polygon], HEIGHT, WIDTH)
+    np.testing.assert_array_equal(mask, expected)
+    assert len(notes) == (0 if polygon[0] == 0 else 1)
+
+
+def test_parts_without_an_area_are_left_out_and_told(folder):
+    rows = [annotation(1, [SQUARE[0], [1, 2], [8, 8, 9, 9]]), annotation(2, WIDE, picture=2)]
+    with pytest.warns(UserWarning, match="annotation 1: its part .*and 1 more; coco.verify"):
+        found = masks(content(rows, count=2), folder)
+    np.testing.assert_array_equal(found[0], rectangle(2, 2, 6, 6))
+    count, faults = coco.verify(content(rows, count=2), folder)
+    assert count == 2 and len(faults) == 2 and all("no area" in fault for fault in faults)
+
+
+def test_whole_numbers_may_be_written_as_floats(folder):
+    """As pycocotools takes them: 1.0 is 1."""
+    data = content([annotation(1.0, SQUARE, category=7.0, picture=1.0, iscrowd=0.0)])
+    data["images"][0] |= {"id": 1.0, "height": 12.0, "width": 16.0}
+    data["categories"][1]["id"] = 7.0
+    np.testing.assert_array_equal(masks(data, folder)[0], rectangle(2, 2, 6, 6))
+    rle = {"size": [12.0, 16.0], "counts": [10.0, 182.0]}
+    assert coco.rasterize(rle, HEIGHT, WIDTH).sum() == 182
+
+
+def test_a_picture_named_by_text_is_left_out_with_its_annotation(folder):
+    data = content([annotation(1, SQUARE), annotation(2, SQUARE, picture="2")], count=2)
+    with pytest.raises(ValueError, match="annotation 2 has image_id '2', expected 2"):
+        coco.load(data, folder)
+    batches = coco.load(data, folder, on_error="skip")
+    assert len(batches.skipped) == 1
+    assert sum(len(images) for images, _ in batches) == 1
+
+
+def test_crowds_alone_are_no_objects(folder):
+    """CVAT writes what is drawn with its brush as run lengths with iscrowd 1."""
+    data = content([annotation(1, runs(rectangle(2, 2, 6, 6)), iscrowd=1)])
+    message = "all 1 annotations have iscrowd 1.*crowd='class'"
+    with pytest.raises(ValueError, match=message):
+        coco.load(data, folder)
+    with pytest.raises(ValueError, match=message):
+        scenes.from_coco(data, folder)
+    _, (fault,) = coco.verify(data, folder)
+    assert "crowd='class'" in fault
+    np.testing.assert_array_equal(masks(data, folder, crowd="class")[0], rectangle(2, 2, 6, 6))
+    batches = scenes.from_coco(data, folder, crowd="class", image_size=16)
+    ((_, targets),) = batches.as_numpy_iterator()
+    assert targets["classes"].tolist()[0][:2] == [0, -1] and targets["masks"][0, 0].sum() == 16
+    assert batches.num_classes == 3
+    with pytest.raises(ValueError, match="crowd is 'background', expected"):
+        scenes.from_coco(data, folder, crowd="background")
+
+
+def test_a_category_called_background_is_class_0(folder):
+    data = content([annotation(1, SQUARE), annotation(2, WIDE, category=13)])
+    data["categories"][2]["name"] = "background"
+    with pytest.warns(UserWarning, match="the category 'background' is class 0"):
+        found = masks(data, folder, overlap="last")
+    assert coco.class_names(data) == ("background", "cat", "dog")
+    expected = rectangle(2, 2, 6, 6) & ~rectangle(3, 0, 9, 16)
+    np.testing.assert_array_equal(found[0], expected)
+    assert "cat" in scenes.class_names(data)
+
+
+def test_files_as_windows_writes_them(folder):
+    data = content([annotation(1, SQUARE)])
+    data["images"][0]["file_name"] = r"deep\1.png"
+    (folder / "deep").mkdir()
+    (folder / "1.png").rename(folder / "deep" / "1.png")
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(data), encoding="utf-8-sig")
+    np.testing.assert_array_equal(masks(path, folder)[0], rectangle(2, 2, 6, 6))
+    data["images"][0]["file_name"] = r"..\1.png"
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        masks(data, folder)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_masks_lie_on_the_picture_as_its_exif_orientation_turns_it(tmp_path, number):
+    pixels = np.zeros((16, 16, 3), "uint8")
+    pixels[2:6, 2:6] = 255
+    exif = Image.Exif()
+    exif[0x0112] = number
+    stored = Image.fromarray(pixels)
+    stored.save(tmp_path / "1.png", exif=exif)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "1.png")))[..., 0] > 0
+    data = content([annotation(1, runs(shown))])
+    data["images"][0] |= {"height": 16, "width": 16}
+    ((images, found),) = coco.load(data, tmp_path, image_size=16).as_numpy_iterator()
+    np.testing.assert_array_equal(images[0, ..., 0] > 0, found[0] == 1)
 
 
 # --- label maps -----------------------------------------------------------------------------------
@@ -408,7 +505,7 @@ def changed(**changes):
 
 BROKEN = [
     ({"images__1__id": None}, "picture None needs an 'id'"),
-    ({"images__1__id": 2.0}, "picture 2.0 needs an 'id'"),
+    ({"images__1__id": 2.5}, "picture None needs an 'id'"),
     ({"images__1__id": 1}, "picture 1 is listed twice"),
     ({"images__1__file_name": ""}, "picture 2 needs an 'id' and a 'file_name'"),
     ({"images__1__file_name": 5}, "picture 2 needs an 'id' and a 'file_name'"),
@@ -424,18 +521,18 @@ BROKEN = [
     ({"images__1__height": 0}, "picture 2 has the size 16 x 0"),
     ({"images__1__height": -12}, "picture 2 has the size 16 x -12"),
     ({"images__1__width": "16"}, "picture 2 has the size '16' x 12"),
-    ({"images__1__width": 16.0}, "picture 2 has the size 16.0 x 12"),
+    ({"images__1__width": 16.5}, "picture 2 has the size 16.5 x 12"),
     ({"annotations__1__image_id": 99}, "annotation 2 belongs to the picture 99"),
-    ({"annotations__1__image_id": [2]}, r"annotation 2 belongs to the picture \[2\]"),
+    ({"annotations__1__image_id": [2]}, "annotation 2 belongs to the picture None"),
     ({"annotations__1__id": 1}, "annotation 1 is listed twice"),
     ({"annotations__1__id": None}, "annotation None needs an 'id'"),
     ({"annotations__1": "x"}, "annotation None belongs to the picture None"),
     ({"annotations__1__category_id": 8}, "annotation 2 has the category 8, which is not listed"),
-    ({"annotations__1__category_id": {}}, "annotation 2 has the category {}"),
+    ({"annotations__1__category_id": {}}, "annotation 2 has the category None"),
     ({"annotations__1__iscrowd": 2}, "annotation 2 has iscrowd 2"),
     ({"annotations__1__iscrowd": None}, "annotation 2 has iscrowd None"),
     ({"annotations__1__segmentation": []}, r"annotation 2: its segmentation is \[\]"),
-    ({"annotations__1__segmentation": [[1, 2, 3, 4]]}, "annotation 2: its polygon"),
+    ({"annotations__1__segmentation": [[1, 2, 3, 4]]}, "annotation 2: its outline is no area"),
     ({"annotations__1__segmentation__0__3": math.nan}, "annotation 2: its polygon"),
     ({"annotations__1__segmentation__0__3": 500}, "annotation 2: its polygon has a point at"),
 ]

@@ -11,6 +11,7 @@ from PIL import Image
 from seglib.data import folder, label_maps, pairs, sample
 
 SIZE = (10, 14)
+BLACK_AND_WHITE = label_maps.LabelMap(("background", "pet"), ((0, 0, 0), (255, 255, 255)))
 
 
 def png(array, **options):
@@ -170,6 +171,74 @@ def test_a_dict_replaces_numbers(folders):
     np.testing.assert_array_equal(found[0], np.array([255, 0, 1])[labels()])
     with pytest.raises(ValueError, match=r"masks/a.png: The mask holds the labels \[2\]"):
         load(folders, label_map={0: 0, 1: 1})
+
+
+@pytest.mark.parametrize("channels", ["gray", "RGB"])
+def test_black_and_white_masks_need_numbers(folders, channels):
+    for file in folders[1].iterdir():
+        mask = 255 * labels(high=2)
+        put(file, png(mask if channels == "gray" else np.stack([mask] * 3, axis=-1)))
+    message = r"only the labels \[0, 255\], and 255 is ignored.*label_map=\{0: 0, 255: 1\}"
+    with pytest.raises(ValueError, match=message):
+        load(folders, num_classes=2)
+    count, faults = folder.verify(*folders, num_classes=2)
+    assert count == 3 and len(faults) == 1 and "label_map" in faults[0]
+    for label_map in ({0: 0, 255: 1}, BLACK_AND_WHITE):
+        if channels == "RGB" or label_map is not BLACK_AND_WHITE:
+            found = read(folders, label_map=label_map, num_classes=2)[1]
+            np.testing.assert_array_equal(found[0], labels(high=2))
+
+
+def test_black_and_white_as_colors():
+    painted = BLACK_AND_WHITE.to_color(labels(high=2))
+    np.testing.assert_array_equal(painted, np.stack([255 * labels(high=2)] * 3, axis=-1))
+    np.testing.assert_array_equal(BLACK_AND_WHITE.from_color(painted), labels(high=2))
+    with pytest.raises(ValueError, match=r"holds \[255\], expected 0 to 1. to_ids"):
+        BLACK_AND_WHITE.to_color(255 * labels(high=2))
+    with pytest.raises(ValueError, match="no file_ids"):
+        BLACK_AND_WHITE.to_ids(labels(high=2))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF"])
+def test_other_kinds_of_pictures(folders, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(0)).save(buffer, kind, lossless=True)
+    put(folders[0] / f"a.{kind.lower()}", buffer.getvalue())
+    (folders[0] / "a.png").unlink()
+    np.testing.assert_array_equal(read(folders)[0][0], picture(0))
+
+
+@pytest.mark.parametrize("number, size", [(3, SIZE), (6, SIZE[::-1])])
+def test_a_mask_of_the_picture_as_it_is_shown(folders, number, size):
+    exif = Image.Exif()
+    exif[0x0112] = number
+    put(folders[0] / "a.png", png(picture(0), exif=exif))
+    put(folders[1] / "a.png", png(labels(0, size=size)))
+    images, masks = read(folders, names=["a"], image_size=size)
+    np.testing.assert_array_equal(images[0], np.rot90(picture(0), 2 if number == 3 else -1))
+    np.testing.assert_array_equal(masks[0], labels(0, size=size))
+    if number == 6:
+        put(folders[1] / "a.png", png(labels(0)))
+        with pytest.raises(ValueError, match="EXIF orientation turns the picture.*Turn the mask"):
+            load(folders)
+
+
+def test_pictures_of_sixteen_bits_are_refused(folders):
+    put(folders[0] / "a.png", png(labels(0).astype("uint16") * 1000))
+    with pytest.raises(ValueError, match="a.png: the picture has more than 8 bits"):
+        load(folders)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ending", ["", ".png", ".JPG"])
+def test_a_file_of_names(folders, tmp_path, encoding, ending):
+    for part in folders:
+        (part / "a.png").rename(part / "my cat 1.png")
+    lines = f"my cat 1{ending}\r\n\r\nb{ending}\n"
+    (tmp_path / "names.txt").write_bytes(lines.encode(encoding))
+    images, _ = read(folders, names=tmp_path / "names.txt")
+    np.testing.assert_array_equal(images[0], picture(0))
+    assert len(images) == 2
 
 
 # --- what is wrong --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from PIL import Image
 from seglib.data import augment, pairs, sample, tfrecord
 
 SIZE = (10, 14)
+MASK = "image/segmentation/class/encoded"
 
 
 def picture(seed=0, size=SIZE):
@@ -280,6 +281,27 @@ def test_a_truncated_file_is_named_or_counted(tmp_path, number, cut, message):
     assert len(batches.skipped) == 1 and message in batches.skipped[0]
 
 
+@pytest.mark.parametrize("compression", ["GZIP", "ZLIB"])
+def test_a_compressed_file_is_named(tmp_path, compression):
+    path = tmp_path / "some.tfrecord"
+    with tf.io.TFRecordWriter(str(path), options=compression) as writer:
+        writer.write(record())
+    with pytest.raises(pairs.BadPairError, match="compressed with gzip or zlib; decompress"):
+        load(path)
+
+
+def test_black_and_white_masks_need_numbers(tmp_path):
+    path = tmp_path / "some.tfrecord"
+    mask = labels() % 2
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(record(**{MASK: [encode(255 * mask)]}))
+    with pytest.raises(ValueError, match=r"label_map=\{0: 0, 255: 1\}"):
+        load(path, num_classes=2)
+    batches = load(path, num_classes=2, label_map={0: 0, 255: 1}, image_size=SIZE)
+    ((_, found),) = batches.as_numpy_iterator()
+    np.testing.assert_array_equal(found[0], mask)
+
+
 def test_several_faults_are_all_counted(tmp_path):
     files = write(tmp_path / "train", count=6, shards=2)
     damage(files[0], frames(files[0].read_bytes())[0][1] + 5)
@@ -307,9 +329,6 @@ def record(**changes):
                 value
             )
     return example.SerializeToString()
-
-
-MASK = "image/segmentation/class/encoded"
 
 
 @pytest.mark.parametrize(

@@ -285,3 +285,11 @@ def test_images_and_logits_that_do_not_belong_together():
         WindowedCRF()([image[:, :4], logits])
     with pytest.raises(ValueError, match="Use WindowedCRF"):
         DenseCRF()([np.zeros((1, 200, 200, 3)), np.zeros((1, 200, 200, 2))])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_other_way_around_is_refused(classes, dtype):
+    image, logits = pair(classes=classes)
+    with pytest.raises(ValueError, match=r"crf\(\[image, logits\]\), in this order"):
+        WindowedCRF()([logits, image.astype(dtype)])

@@ -214,3 +214,8 @@ def test_a_window_that_the_model_was_not_built_for():
 def test_pictures_that_are_none(network, shape):
     with pytest.raises(ValueError, match=r"expected one picture \[H, W, 3\]"):
         predict_windows(network, np.zeros(shape, "uint8"))
+
+
+def test_channels_that_the_model_does_not_take(network):
+    with pytest.raises(ValueError, match=r"has 4 channels, expected the model's 3. .*\[..., :3\]"):
+        predict_windows(network, np.zeros((64, 64, 4), "uint8"), window=32)

@@ -164,7 +164,7 @@ def test_the_gradient_is_the_slope_of_the_formula(loss, value_and_gradient, slop
 def test_packed_distances_are_used_and_not_computed_again(value):
     labels, logits = picture_pair(4)
     packed = np.array(keras.ops.convert_to_numpy(pack_distances(labels, 3)))
-    packed[..., 1:] *= 2
+    packed[..., 1:, :] *= 2
     assert value(Boundary(), packed, logits) == pytest.approx(
         2 * value(Boundary(), labels, logits), rel=1e-5
     )

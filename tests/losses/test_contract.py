@@ -186,6 +186,45 @@ def test_packed_truth(name, num_classes, value):
 
 
 @every_loss
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_masks_with_a_channel_axis_are_refused(name, channels):
+    """Colors, and one-hot masks with a class too many: no loss takes them for packed distances."""
+    labels, logits = blobs(10, num_classes=2)
+    hint = r"masks\[..., 0\]" if channels == 1 else r"take masks\[..., 0\].*argmax.*from_color"
+    with pytest.raises(ValueError, match=rf"expected \[B, H, W\].*{hint}"):
+        make(name)(np.stack([labels] * channels, axis=-1), logits)
+    with pytest.raises(ValueError, match="packed with distances for 2 classes"):
+        make(name)(pack_distances(labels, 3), logits)
+
+
+@every_loss
+def test_without_an_ignore_label(name, value):
+    labels, logits = blobs(10)
+    loss = make(name, ignore_label=None)
+    assert value(loss, labels, logits) == value(make(name), labels, logits)
+    labels[0, 0, 0] = 255
+    assert math.isnan(value(loss, labels, logits))
+
+
+@every_loss
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="traces TensorFlow's graphs")
+@pytest.mark.parametrize("shape", [(2,), (2, 1, 1), (2, 8, 8)])
+def test_weights_whose_rank_is_unknown(name, shape, value):
+    """As at a second trace, after weights of another rank."""
+    import tensorflow as tf
+
+    labels, logits = blobs(16, ignored=0.1)
+    weights = np.random.default_rng(0).uniform(0.5, 2, shape).astype("float32")
+    step = tf.function(make(name), input_signature=[
+        tf.TensorSpec(labels.shape, "int32"),
+        tf.TensorSpec(logits.shape, "float32"),
+        tf.TensorSpec(None, "float32"),
+    ])  # fmt: skip
+    expected = value(make(name), labels, logits, weights)
+    assert float(step(labels, logits, weights)) == pytest.approx(expected, rel=1e-5)
+
+
+@every_loss
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
 def test_labels_of_any_dtype(name, dtype, value):
     labels, logits = blobs(11, ignored=0.1)

@@ -225,7 +225,7 @@ def test_perfect_and_worst_scores(cls, kwargs, expected):
 def test_truth_that_is_packed_with_distances(num_classes):
     truth, prediction = random_pair(8, num_classes=num_classes)
     packed = pack_distances(truth, num_classes)
-    assert tuple(packed.shape) == (*truth.shape, 1 + num_classes)
+    assert tuple(packed.shape) == (*truth.shape, 1 + num_classes, 1)
     for y_pred, from_logits in ((one_hot(prediction, num_classes), True), (prediction, False)):
         metric = MeanIoU(num_classes, from_logits=from_logits)
         metric.update_state(packed, y_pred)

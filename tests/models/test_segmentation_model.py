@@ -8,7 +8,7 @@ import pytest
 
 from seglib import models
 from seglib.losses import CrossEntropy
-from seglib.metrics import MeanIoU
+from seglib.metrics import HausdorffDistance, MeanIoU
 from seglib.models import SegmentationModel, segmentation_head, small_backbone, unet_decoder
 from seglib.models.segmentation_model import CropTo, PadToMultiple
 
@@ -398,3 +398,72 @@ def test_an_exported_model_says_the_same(name, tmp_path):
     np.testing.assert_allclose(
         lite.get_tensor(found["index"]), expected, atol=1e-4 * np.abs(expected).max()
     )
+
+
+# --- what is refused, or named, in fit -----------------------------------------------------------
+
+
+@pytest.fixture
+def compiled():
+    model = models.unet(3, backbone="small", weights=None, alpha=0.25, filters=(4,) * 4)
+    model.compile("sgd", CrossEntropy(), metrics=[MeanIoU(3)])
+    return model
+
+
+def batch(count=2, size=32, high=3):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, size, size, 3)), rng.integers(0, high, (count, size, size))
+
+
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_labels_that_are_no_class_are_named_at_the_first_batch(compiled, as_dataset):
+    tf = pytest.importorskip("tensorflow")
+    images, masks = batch()
+    data = (images, masks + 1)
+    if as_dataset:
+        data = (tf.data.Dataset.from_tensor_slices(data).batch(1),)
+    with pytest.raises(ValueError, match=r"holds \[3\], expected whole numbers 0 to 2"):
+        compiled.fit(*data, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_a_channel_axis_is_named_after_a_good_call(compiled, method):
+    images, masks = batch()
+    call = getattr(compiled, method)
+    call(images, masks, verbose=0)
+    with pytest.raises(ValueError, match=r"shape \(2, 32, 32, 1\), expected \[B, H, W\]"):
+        call(images, masks[..., None], verbose=0)
+
+
+def test_weights_may_change_their_rank(compiled):
+    """Keras traces the second call with weights of unknown rank."""
+    images, masks = batch()
+    compiled.evaluate(images, masks, sample_weight=np.ones(masks.shape), verbose=0)
+    found = compiled.evaluate(images, masks, sample_weight=np.array([1.0, 0.0]), verbose=0)
+    expected = compiled.evaluate(images[:1], masks[:1], verbose=0)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+
+
+def test_class_weight_of_keras_is_refused_with_a_hint(compiled):
+    with pytest.raises(ValueError, match="class_weight is .* to the loss"):
+        compiled.fit(*batch(), class_weight={0: 1.0, 1: 2.0, 2: 1.0})
+
+
+def test_keras_callbacks_know_which_way_is_better(compiled):
+    stop = keras.callbacks.EarlyStopping("val_mean_iou", patience=1)
+    data = batch()
+    compiled.fit(*data, validation_data=data, epochs=2, verbose=0, callbacks=[stop])
+    assert stop.monitor_op is keras.ops.greater
+    assert HausdorffDistance(3)._direction == "down"
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+def test_the_old_format_is_refused_when_saving(compiled, name, tmp_path):
+    with pytest.raises(ValueError, match="expected the ending .keras"):
+        compiled.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_of_four_channels_are_refused_where_the_model_is_built():
+    with pytest.raises(ValueError, match=r"input_shape is \(32, 32, 4\), expected .*RGB"):
+        models.unet(3, backbone="small", weights=None, input_shape=(32, 32, 4))

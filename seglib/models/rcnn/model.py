@@ -4,7 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from seglib.core.checks import check_object_classes
 from seglib.core.constants import GRAY
+from seglib.core.kernels import share_of_replica
 from seglib.core.letterbox import letterbox
 from seglib.core.precision import dtype_policy
 from seglib.models.backbones import backbone as build_backbone
@@ -214,6 +216,17 @@ class MaskRCNN(Guarded, keras.Model):
 
     # --- training ---------------------------------------------------------------------------------
 
+    def check_data(self, x, y):
+        """Raises a ValueError if the data have classes that the configuration lacks."""
+        if isinstance(y, dict) and "classes" in y:
+            check_object_classes(y["classes"], self.config.num_classes)
+        found = getattr(x, "num_classes", 0)  # of seglib.data.scenes.from_coco
+        if found > self.config.num_classes:
+            raise ValueError(
+                f"The data have {found} classes, the configuration {self.config.num_classes}. "
+                f"Pass num_classes={found} to MaskRCNNConfig."
+            )
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Returns the weighted sum of the losses; Keras calls it in `fit` and `evaluate`."""
         check_targets(y, self.config)
@@ -225,9 +238,12 @@ class MaskRCNN(Guarded, keras.Model):
         batch = ops.shape(y["classes"])[0]
         for name, value in found.items():
             self.trackers[name].update_state(value, sample_weight=batch)
+        # A class that the heads lack would train as background.
+        known = ops.all(y["classes"] < self.config.num_classes)
         weights = self.config.loss_weights
         total = sum(weights[name] * value for name, value in found.items())
-        return total + sum(self.losses)  # those of regularizers, if a layer has one
+        total = ops.where(known, total, float("nan"))
+        return share_of_replica(total + sum(self.losses))  # the latter from regularizers
 
     def rpn_losses(self, first, targets, training):
         """Returns the two losses of the region proposal network."""

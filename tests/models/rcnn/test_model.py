@@ -508,3 +508,26 @@ def test_a_killed_training_ends_like_one_that_was_never_killed(tmp_path, root):
         assert a.files == b.files and len(a.files) > 50
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+# --- classes that the configuration lacks ---------------------------------------------------------
+
+
+def test_a_class_that_the_heads_lack_is_named():
+    model = tiny()
+    model.compile("sgd", run_eagerly=EAGERLY)
+    images, targets = rectangles()
+    targets["classes"] = np.where(targets["classes"] >= 0, targets["classes"] + 1, -1)
+    targets["classes"][0, 0] = 2
+    with pytest.raises(ValueError, match=r"classes \[2\], expected 0 to 1.*from 0"):
+        model.fit(images, targets, verbose=0)
+    # Where only the loss can see it, it does not train as background.
+    assert np.isnan(step(model, images, targets)["loss"])
+
+
+def test_data_of_more_classes_than_the_configuration_are_refused():
+    class Data:
+        num_classes = 3
+
+    with pytest.raises(ValueError, match="data have 3 classes, the configuration 2"):
+        tiny().fit(Data())
