@@ -1,14 +1,12 @@
 """Fully connected CRF: neighboring pixels of like color draw each other to one label.
 
-The energy of a labeling is that of Krähenbühl and Koltun. Each pixel pays for a label that the
-network thinks unlikely, and each pair of pixels with different labels pays `K[i, j]`, the sum of
-two Gaussian kernels of their positions `p` and colors `I`:
+Each pixel pays for a label that the network thinks unlikely, and each pair of pixels with different
+labels pays `K[i, j]`, the sum of two Gaussian kernels of their positions `p` and colors `I`:
 
     appearance: w1 exp(-|p_i - p_j|^2 / (2 theta_alpha^2) - |I_i - I_j|^2 / (2 theta_beta^2))
     smoothness: w2 exp(-|p_i - p_j|^2 / (2 theta_gamma^2))
 
-Mean field looks for independent distributions `Q_i` of the pixels' labels near to that of the
-energy, by repeating
+Mean field looks for independent distributions `Q_i` of the pixels' labels, by repeating
 
     Q_i(l)  proportional to  exp(logit_i(l) - sum_l' mu(l, l') sum_{j != i} K[i, j] Q_j(l'))
 
@@ -35,10 +33,7 @@ MOST_PIXELS = 128 * 128
 
 
 class MeanFieldCRF(keras.layers.Layer):
-    """What both CRFs share: the arguments, the weights and the mean-field iterations.
-
-    Subclasses implement `kernels` and `message`; see `WindowedCRF` for the arguments.
-    """
+    """What both CRFs share: the arguments (see `WindowedCRF`), the weights and the iterations."""
 
     def __init__(
         self,
@@ -125,8 +120,11 @@ class WindowedCRF(MeanFieldCRF):
     """Fully connected CRF, cut to the neighbors within a square window.
 
     The kernels of a pixel and its `(2 radius + 1)^2 - 1` neighbors are computed once from the
-    picture; an iteration then adds up as many shifted maps. That is plain arithmetic on whole maps
-    and runs well on a GPU. Memory: one map `[H, W]` for each neighbor and kernel, and picture.
+    picture; an iteration then adds up as many shifted maps. Memory: one map `[H, W]` for each
+    neighbor, kernel and picture.
+
+    It helps logits that are too smooth or too noisy for the picture's edges. It knows colors and no
+    shapes: a thin class vanishes into its neighbors. Measure each class before and after.
 
     Args:
         radius: how far the window reaches up, down, left and right, in pixels.
@@ -135,14 +133,13 @@ class WindowedCRF(MeanFieldCRF):
             border more than they gave pet and background, on training pictures of 128 px.
         smoothness_weight: `w2`, of the kernel of position alone.
         theta_alpha: reach of the appearance kernel, in pixels.
-        theta_beta: width of the appearance kernel in color, of 0 to 255 a channel.
+        theta_beta: width of the appearance kernel in color, of 0 to 255 per channel.
         theta_gamma: reach of the smoothness kernel, in pixels.
         iterations: mean-field updates.
         normalization: `"symmetric"` divides `K[i, j]` of each kernel by the square root of the
             product of the two pixels' sums `sum_j K[i, j]` (pair `(i, i)` and pixels inside the
             window and the picture counted), so that the weights mean the same for any window, any
-            width, and at the picture's frame. It is the default of the authors' later code. `None`
-            takes the kernels as they are.
+            width, and at the picture's frame. `None` takes the kernels as they are.
         trainable: whether the two weights and the compatibility `mu` (Potts at first) are trained
             with the network, through the iterations.
 
@@ -157,18 +154,6 @@ class WindowedCRF(MeanFieldCRF):
     Example:
         >>> crf = WindowedCRF(radius=5)
         >>> model = keras.Model(model.input, crf([model.input, model.output]))
-
-    Reference:
-        Krähenbühl and Koltun, NIPS 2011; Teichmann and Cipolla, 2018.
-
-    When to use it:
-        With logits that are too smooth or too noisy for the picture's edges, such as those of a
-        network that ends at an eighth of the resolution.
-
-    What breaks:
-        It knows colors and no shapes: a thin class, such as the pets' border, vanishes into its
-        neighbors, and an object with the background's color leaks. Measure each class before and
-        after.
     """
 
     def __init__(self, *, radius=5, **kwargs):
@@ -229,26 +214,10 @@ class WindowedCRF(MeanFieldCRF):
 class DenseCRF(MeanFieldCRF):
     """Fully connected CRF, exactly: all pairs of pixels, for small pictures.
 
-    It holds a matrix of `(H W)^2` numbers for each kernel and picture, 1 GiB at 128 x 128 pixels:
-    the definition, to hold faster ones against.
-
-    Args:
-        radius: `None`, or cut to the square window of `WindowedCRF`.
-        **kwargs: the other arguments of `WindowedCRF`.
-
-    Shape:
-        As `WindowedCRF`; height and width must be known.
-
-    Raises:
-        ValueError: as `WindowedCRF`, and for pictures of more than 128 x 128 pixels.
-
-    Reference:
-        Krähenbühl and Koltun, NIPS 2011.
+    It holds a matrix of `(H W)^2` numbers for each kernel and picture, 1 GiB at 128 x 128 pixels,
+    the most that it takes; height and width must be known. Arguments, shapes and errors are those
+    of `WindowedCRF`, but for the radius.
     """
-
-    def __init__(self, *, radius=None, **kwargs):
-        super().__init__(**kwargs)
-        self.radius = radius
 
     def kernels(self, image):
         height, width = image.shape[2:]
@@ -264,12 +233,12 @@ class DenseCRF(MeanFieldCRF):
         down, right = np.divmod(np.arange(height * width, dtype="int32"), width)
         down, right = down[:, None] - down, right[:, None] - right  # (N, N)
         near = down**2 + right**2
-        weight = 1.0
-        if self.radius is not None:
-            weight = (np.maximum(abs(down), abs(right)) <= self.radius).astype("float32")
-        reach = weight * gaussian(near, self.theta_alpha)
+        reach, smoothness = (
+            np.exp(-near / (2 * theta**2)).astype("float32")
+            for theta in (self.theta_alpha, self.theta_gamma)
+        )
         appearance = reach * ops.exp(-color / (2 * self.theta_beta**2))
-        smoothness = ops.convert_to_tensor(weight * gaussian(near, self.theta_gamma))[None]
+        smoothness = ops.convert_to_tensor(smoothness)[None]
         return self.normalize(appearance), self.normalize(smoothness)
 
     def normalize(self, kernel):
@@ -282,14 +251,6 @@ class DenseCRF(MeanFieldCRF):
     def message(self, kernel, q):
         flat = ops.reshape(q, (-1, q.shape[1], kernel.shape[-1]))  # (B, C, N)
         return ops.reshape(ops.matmul(flat, kernel), ops.shape(q))  # K is symmetric
-
-    def get_config(self):
-        return super().get_config() | {"radius": self.radius}
-
-
-def gaussian(squared_distance, width):
-    """Returns `exp(-d^2 / (2 width^2))` as float32."""
-    return np.exp(-squared_distance / (2 * width**2)).astype("float32")
 
 
 def check_pair(image, logits):

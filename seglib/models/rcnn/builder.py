@@ -18,15 +18,14 @@ def mask_rcnn(
         config: a whole `MaskRCNNConfig`, in place of all other arguments.
         backbone: a name that `seglib.models.backbone` knows; by default `"resnet50"`.
         weights: of the backbone: `"imagenet"`, the path of a weights file, or `None`. Or of the
-            whole model: the path of a file that matterport's Mask R-CNN saved; see
-            `seglib.models.rcnn.matterport`. The backbone then is a ResNet-101 by default.
+            whole model: the path of a file that matterport's Mask R-CNN saved, whose backbone is a
+            ResNet-101 by default; see `seglib.models.rcnn.matterport`.
         image_size: height and width that pictures are fitted into, a number or a pair, multiples
             of 32.
         settings: any other field of `MaskRCNNConfig`, by name, such as `class_names`.
 
     Returns:
-        `MaskRCNN`, from pictures `[B, H, W, 3]`, values 0 to 255, to detections; its method
-        `detect` takes pictures of any size.
+        `MaskRCNN`.
 
     Raises:
         ValueError: for an impossible setting, or a config beside other arguments.
@@ -34,11 +33,6 @@ def mask_rcnn(
     Example:
         >>> model = mask_rcnn(2, backbone="mobilenet_v2", image_size=256)
         >>> model = mask_rcnn(class_names=COCO_CLASSES, weights="mask_rcnn_coco.h5")
-        >>> model = mask_rcnn(config=MaskRCNNConfig.small())
-        >>> model.compile(model.config.make_optimizer())
-
-    Reference:
-        He, Gkioxari, Dollár, Girshick: Mask R-CNN, ICCV 2017.
     """
     given = {"num_classes": num_classes, "backbone": backbone, "image_size": image_size}
     given = {name: value for name, value in given.items() if value is not None} | settings

@@ -18,7 +18,6 @@ LOSSES = (
     "semantic_loss",
 )
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
-OPTIMIZERS = ("sgd", "adamw")
 
 
 def setting(default, meaning):
@@ -34,7 +33,7 @@ class MaskRCNNConfig:
     """The settings of a Mask R-CNN and of its training; `print(config)` explains each number.
 
     The defaults are those of the papers for COCO: a ResNet-50 with a feature pyramid. Tuples may be
-    given as lists. Change a configuration with `dataclasses.replace`.
+    given as lists, as JSON has them. Change a configuration with `dataclasses.replace`.
 
     Raises:
         ValueError: for an impossible value, naming it and what was expected.
@@ -124,7 +123,7 @@ class MaskRCNNConfig:
     seed: int = setting(0, "of the samples that the losses are computed on")
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):  # lists come out of JSON files
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
@@ -191,47 +190,19 @@ class MaskRCNNConfig:
         """The most RoIs of a picture that are objects, in training."""
         return max(round(self.rois_per_image * self.roi_positive_share), 1)
 
-    def make_optimizer(self, steps=None):
+    def make_optimizer(self):
         """Returns the optimizer that the configuration describes, for `compile`.
 
-        Args:
-            steps: length of the training; by default `self.steps`.
-
-        Returns:
-            SGD whose rate falls to a tenth after three quarters of the steps, as published (there:
-            120,000 of 160,000), or AdamW on a cosine. Both start with a rising rate.
+        It is SGD whose rate falls to a tenth after three quarters of the steps, as published
+        (there: 120,000 of 160,000), or AdamW on a cosine. Both start with a rising rate.
         """
-        steps = self.steps if steps is None else steps
         shape = "cosine" if self.optimizer == "adamw" else "cut"
-        warmup = min(self.warmup_steps, steps // 2)
-        rate = Rate(self.learning_rate, steps=steps, warmup=warmup, shape=shape)
+        warmup = min(self.warmup_steps, self.steps // 2)
+        rate = Rate(self.learning_rate, steps=self.steps, warmup=warmup, shape=shape)
         options = {"weight_decay": self.weight_decay, "global_clipnorm": self.gradient_clip}
         if self.optimizer == "adamw":
             return keras.optimizers.AdamW(rate, **options)
         return keras.optimizers.SGD(rate, momentum=self.momentum, **options)
-
-    def to_dict(self):
-        """Returns the configuration as plain values that JSON can hold."""
-        return {
-            field.name: list(value) if isinstance(value, tuple) else value
-            for field in dataclasses.fields(self)
-            for value in [getattr(self, field.name)]
-        } | {"loss_weights": dict(self.loss_weights)}
-
-    @classmethod
-    def from_dict(cls, values):
-        """Returns the configuration that `to_dict` gave.
-
-        Raises:
-            ValueError: if a key is no field.
-        """
-        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(
-                f"The configuration has no {', '.join(sorted(unknown))}; print(MaskRCNNConfig()) "
-                "lists its fields."
-            )
-        return cls(**values)
 
     def table(self):
         """Returns `(name, value, meaning)` of each field, in order."""
@@ -341,7 +312,7 @@ def check_names(config):
             "semantic_classes is 1, expected 0 for no semantic head, or at least 2: num_classes + "
             "1 for the objects' classes and the background."
         )
-    if config.optimizer not in OPTIMIZERS:
+    if config.optimizer not in ("sgd", "adamw"):
         raise ValueError(f"optimizer is {config.optimizer!r}, expected 'sgd' or 'adamw'.")
     unknown = set(config.loss_weights) - set(LOSSES)
     if unknown:

@@ -68,12 +68,7 @@ def sort(found):
 
 
 def at_full_size(found, fit):
-    """Returns one picture's detections in its own pixels, as `MaskRCNN.detect` does.
-
-    Args:
-        found: a dict of NumPy arrays, the picture's part of the model's output.
-        fit: `Fit` of the picture.
-    """
+    """Returns one picture's part of the model's output, NumPy arrays, in its own pixels."""
     height, width = fit.size
     boxes = fit.back(found["boxes"])
     cut = np.clip(boxes, 0, np.float32([height, width, height, width]))

@@ -14,8 +14,7 @@ def box_head(shape, num_classes, *, widths=(1024, 1024)):
     """Builds the head that classifies each region and refines its box.
 
     Args:
-        shape: of a region's features, `(s, s, F)`.
-        num_classes: C.
+        shape, num_classes: as in `mask_head`.
         widths: of the hidden layers, all fully connected.
 
     Returns:
@@ -23,8 +22,7 @@ def box_head(shape, num_classes, *, widths=(1024, 1024)):
         deltas `[N, C, 4]`, one refinement per class; both float32.
 
     Reference:
-        Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, section 4.2 (two
-        hidden layers of 1024).
+        Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, section 4.2.
     """
     regions = region_input(shape)
     x = keras.layers.Flatten(name="box_head_flat")(regions)  # (N, s s F)
@@ -85,18 +83,15 @@ def mask_score_head(shape, num_classes, *, filters=(256,) * 4, widths=(1024, 102
     """Builds the head that predicts the IoU of each predicted mask with the true one.
 
     Args:
-        shape: of a region's features, `(s, s, F)`.
-        num_classes: C.
+        shape, num_classes: as in `mask_head`.
         filters: channels of the 3x3 convolutions, the last of which halves the resolution.
         widths: of the fully connected layers.
 
     Returns:
-        `keras.Model` from regions `[N, s, s, F]` and masks `[N, 2s, 2s]`, 0 to 1, to `[N, C]`,
-        float32.
+        `keras.Model` from regions and masks `[N, 2s, 2s]`, 0 to 1, to `[N, C]`, float32.
 
     Reference:
-        Huang et al.: Mask Scoring R-CNN, CVPR 2019, section 3.2 (four convolutions of 256, two
-        hidden layers of 1024).
+        Huang et al.: Mask Scoring R-CNN, CVPR 2019, section 3.2.
     """
     height, width, _ = shape
     regions, masks = region_input(shape), region_input((2 * height, 2 * width))

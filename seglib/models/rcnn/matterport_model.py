@@ -16,8 +16,7 @@ TO_CENTERS = np.float32([0, 0, 1, 1])
 class MatterportMaskRCNN(MaskRCNN):
     """`MaskRCNN` for weights of matterport's, which learned from another geometry.
 
-    Half a cell is up to 16 pixels in the picture, so features must be read where the network
-    learned them. The differences from `MaskRCNN`:
+    Half a cell is up to 16 pixels in the picture. The differences from `MaskRCNN`:
 
     - Inside the model a box runs from the center of its first pixel to that of its last, so it is
       a pixel smaller each way. Inputs and outputs are as everywhere in this package.
@@ -41,8 +40,7 @@ class MatterportMaskRCNN(MaskRCNN):
         ValueError: for another backbone, or anchors of another shape than theirs.
 
     Reference:
-        Abdulla: Mask R-CNN for object detection and instance segmentation on Keras and TensorFlow,
-        2017, https://github.com/matterport/Mask_RCNN.
+        That of `load_matterport`.
     """
 
     padding = 0
@@ -79,7 +77,7 @@ class MatterportMaskRCNN(MaskRCNN):
         return roi_align(
             {name: features[name] for name in names},
             boxes * stride[..., None],
-            strides={name: self.config.strides[name] for name in names},
+            strides=self.config.strides,
             size=size,
             samples=1,
             level=level,

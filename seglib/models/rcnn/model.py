@@ -1,5 +1,7 @@
 """Mask R-CNN: finds, classifies and outlines each object."""
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import ops
@@ -29,16 +31,13 @@ class MaskRCNN(Guarded, keras.Model):
     """A Mask R-CNN that trains with plain `compile` and `fit` and detects with `detect`.
 
     In two stages: the region proposal network finds boxes that may hold an object; from the
-    features of each box, the heads then predict its class, its exact edges and its mask.
-
-    `model(images)` returns the detections in the picture that the model sees; `detect` those in
-    pictures of any size, with masks at full size. The logs of training hold each loss by name, and
-    `loss`, their weighted sum.
+    features of each box, the heads then predict its class, its exact edges and its mask. The logs
+    of training hold each loss by name, and `loss`, their weighted sum.
 
     Args:
         config: `MaskRCNNConfig`.
-        load_backbone: load the backbone's pretrained weights that `config.weights` names; `False`
-            leaves them random, for a model that gets all its weights from a file.
+        load_backbone: load the weights that `config.weights` names; `False` leaves the backbone
+            random, for a model that gets all its weights from a file.
 
     Shape:
         Images `[B, H, W, 3]`, values 0 to 255, H and W being `config.image_size`, to a dict of
@@ -50,9 +49,6 @@ class MaskRCNN(Guarded, keras.Model):
         Training data: `(images, targets)`, targets a dict of `boxes` `[B, N, 4]`, `classes`
         `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`; optionally `semantic`
         `[B, H, W]`, a label map, which is made of the masks otherwise.
-
-    Raises:
-        ValueError: for targets of another structure or shape.
 
     Example:
         >>> model = MaskRCNN(MaskRCNNConfig.small())
@@ -163,12 +159,11 @@ class MaskRCNN(Guarded, keras.Model):
         )
 
     def align(self, features, boxes, size):
-        """Returns the features in each box, `[B, R, size, size, F]`, by RoIAlign."""
-        levels = self.config.roi_levels
+        """Returns the features in each box, `[B, R, size, size, F]`."""
         return roi_align(
-            {level: features[level] for level in levels},
+            {level: features[level] for level in self.config.roi_levels},
             boxes,
-            strides={level: self.config.strides[level] for level in levels},
+            strides=self.config.strides,
             size=size,
             samples=self.config.pool_samples,
             canonical_size=self.config.canonical_size,
@@ -215,7 +210,11 @@ class MaskRCNN(Guarded, keras.Model):
     # --- training ---------------------------------------------------------------------------------
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Returns the weighted sum of the losses; Keras calls it in `fit` and `evaluate`."""
+        """Returns the weighted sum of the losses.
+
+        Raises:
+            ValueError: for targets of another structure or shape, or a `sample_weight`.
+        """
         check_targets(y, self.config)
         if sample_weight is not None:
             raise ValueError("sample_weight was given, expected none: a picture has many losses.")
@@ -230,7 +229,6 @@ class MaskRCNN(Guarded, keras.Model):
         return total + sum(self.losses)  # those of regularizers, if a layer has one
 
     def rpn_losses(self, first, targets, training):
-        """Returns the two losses of the region proposal network."""
         objectness, deltas = first["objectness"], first["deltas"]
         chosen = anchor_targets(
             np.concatenate(self.anchors),
@@ -266,7 +264,6 @@ class MaskRCNN(Guarded, keras.Model):
         return found
 
     def mask_losses(self, features, targets, objects):
-        """Returns the loss of the mask head and, if there is one, of the mask scores."""
         boxes, classes, config = objects["boxes"], objects["classes"], self.config
         regions = self.align(features, boxes, config.mask_pool_size)
         logits = each_region(self.mask_head, regions)  # (B, R, m, m, C)
@@ -285,7 +282,6 @@ class MaskRCNN(Guarded, keras.Model):
         return found | {"mask_score_loss": losses.mask_score_loss(classes, iou, scores)}
 
     def semantic_loss(self, features, targets, training):
-        """Returns the loss of the semantic head, on every fourth pixel."""
         logits = self.semantic_head(features, training=training)
         stride = self.config.strides[self.config.roi_levels[0]]
         if "semantic" in targets:
@@ -313,10 +309,9 @@ class MaskRCNN(Guarded, keras.Model):
                 mask scoring, this one after it.
 
         Returns:
-            For each picture a dict of NumPy arrays, sorted by score: `boxes` `[n, 4]`, (y1, x1, y2,
-            x2) in the picture's own pixels, `classes` `[n]`, `scores` `[n]` and `masks`
-            `[n, H, W]`, bool; with mask scoring also `class_scores`, without the mask's part. A
-            list of them, or one for a single picture.
+            A dict of NumPy arrays, sorted by score: `boxes` `[n, 4]`, (y1, x1, y2, x2) in the
+            picture's own pixels, `classes` `[n]`, `scores` `[n]` and `masks` `[n, H, W]`, bool;
+            with mask scoring also `class_scores`. For several pictures a list of them.
 
         Raises:
             ValueError: for an array that is not a picture.
@@ -343,11 +338,7 @@ class MaskRCNN(Guarded, keras.Model):
         return found[0] if single else found
 
     def unfreeze_backbone(self, first=None):
-        """Makes the backbone trainable; compile again afterwards.
-
-        Its BatchNorm layers stay as they are unless the backbone started from random weights.
-        Arguments and errors are those of `seglib.models.backbones.unfreeze`.
-        """
+        """Makes the backbone trainable, as `SegmentationModel` does; compile again afterwards."""
         unfreeze(self.backbone, first or None, train_statistics=self.train_statistics)
         self.unfrozen_from = first or ""
 
@@ -356,7 +347,7 @@ class MaskRCNN(Guarded, keras.Model):
             "name": self.name,
             "trainable": self.trainable,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "config": self.config.to_dict(),
+            "config": dataclasses.asdict(self.config),
             "unfrozen_from": self.unfrozen_from,
         }
 
@@ -365,7 +356,7 @@ class MaskRCNN(Guarded, keras.Model):
         config = dict(config)
         unfrozen_from = config.pop("unfrozen_from", None)
         policy = keras.saving.deserialize_keras_object(config.pop("dtype"))
-        settings = MaskRCNNConfig.from_dict(config.pop("config"))
+        settings = MaskRCNNConfig(**config.pop("config"))
         with dtype_policy(policy):
             model = cls(settings, load_backbone=False, **config)
         if unfrozen_from is not None and settings.weights is not None:
@@ -382,7 +373,7 @@ def each_region(head, maps):
 
 
 def check_targets(targets, config):
-    """Raises if the targets of a batch have another structure or shape."""
+    """Raises unless the targets of a batch have the structure and shapes that `MaskRCNN` states."""
     wanted = {"boxes": (4,), "classes": (), "masks": config.image_size}
     if not isinstance(targets, dict) or not set(wanted) <= set(targets):
         came = sorted(targets) if isinstance(targets, dict) else type(targets).__name__

@@ -19,12 +19,11 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
 
     Args:
         boxes: `[B, N, 4]`; N is known when the graph is built.
-        scores: `[B, N]`. A score of NaN never wins: such a box is neither kept nor drops others.
+        scores: `[B, N]`. A box with a score of NaN is neither kept nor drops others.
         max_output: how many boxes come out, a fixed number.
         iou_threshold: boxes that overlap a kept one more than this are dropped, 0 to 1.
         valid: `[B, N]`, bool; boxes where it is False do not count. Default: all.
-        class_ids: `[B, N]` integers; only boxes of the same class drop each other. Default: all are
-            of one class.
+        class_ids: `[B, N]`; only boxes of one class drop each other. Default: all are of one class.
 
     Returns:
         `(indices, valid)`, both `[B, max_output]`: int32 places in `boxes`, by falling score, and
@@ -32,11 +31,6 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
 
     Raises:
         ValueError: for other shapes, or an option out of its range.
-
-    Example:
-
-        picked, valid = non_max_suppression(boxes, scores, max_output=100, iou_threshold=0.5)
-        boxes = ops.take_along_axis(boxes, picked[..., None], axis=1)
     """
     boxes, scores = ops.convert_to_tensor(boxes), ops.convert_to_tensor(scores)
     _check(boxes, scores, max_output, iou_threshold)
@@ -98,9 +92,8 @@ def _kept_places(boxes, counts, class_ids, max_output, threshold):
 def _settle(overlaps, counts):
     """Returns which boxes of a sorted block stay, `[B, BLOCK]`.
 
-    Without a loop over boxes: all that count are taken to be kept; then each is dropped that
-    overlaps a better one which is kept; with what that leaves, again, until nothing changes. A box
-    whose fate hangs on a chain of k others has settled after k rounds, mostly a few.
+    First all that count are taken to be kept; then each is dropped that overlaps a better one that
+    is kept; with what that leaves, again, until nothing changes, mostly after a few rounds.
     """
     places = ops.arange(BLOCK)
     drops = ops.logical_and(overlaps, places[:, None] < places)  # (B, BLOCK, BLOCK)

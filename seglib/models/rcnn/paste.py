@@ -13,10 +13,8 @@ def paste(masks, boxes, height, width, threshold=0.5):
 
     Args:
         masks: probabilities, `[n, m, m]`.
-        boxes: `[n, 4]`, in pixels of the picture. They may reach beyond it; one without area, or so
-            thin that it contains no pixel's center, gives an empty mask.
-        height, width: of the picture.
-        threshold: see above.
+        boxes: `[n, 4]`, in pixels of the picture. They may reach beyond it; one that contains no
+            pixel's center gives an empty mask.
 
     Returns:
         `[n, height, width]`, NumPy, bool.
@@ -52,11 +50,9 @@ def _to_next(values, axis):
 
 
 def _points(start, end, pixels, cells):
-    """Returns where the pixels between two edges lie in a mask that fills the space.
+    """Returns the pixels between two edges, a slice, and where they lie in a mask that fills them.
 
-    Returns:
-        `(slice, before, past)`: the pixels, for each of them the cell before its center, and how
-        far past that cell's center it is, 0 to 1.
+    That is, for each pixel, the cell before its center and how far past that cell's center it is.
     """
     first = last = 0
     if end > start:

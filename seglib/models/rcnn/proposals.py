@@ -23,12 +23,11 @@ def propose(
         image_size: `(H, W)` in pixels.
         pre_top_k: the most anchors per level that become boxes.
         post_top_k: boxes per picture that remain.
-        iou_threshold: of the suppression.
-        deviations: the divisors of the refinements.
+        iou_threshold, deviations: of the suppression and of the refinements.
 
     Returns:
-        `(boxes, scores)`, `[B, post_top_k, 4]` and `[B, post_top_k]`, sorted by score. Scores are
-        probabilities. Where there are fewer boxes, the rest are zeros with a score of -1.
+        `(boxes, scores)`, `[B, post_top_k, 4]` and probabilities `[B, post_top_k]`, sorted by
+        score. Where there are fewer boxes, the rest are zeros with a score of -1.
 
     Reference:
         Ren et al.: Faster R-CNN, NIPS 2015, section 3.3.

@@ -13,9 +13,8 @@ LAST = 0.01  # share of the rate that a cosine ends with
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that rises over the first steps and then falls.
 
-    Keras's `CosineDecay` needs a branch in the graph for it. With weight decay an optimizer asks
-    for the rate once per variable, and a hundred branches take TensorFlow longer to build than the
-    rest of the model.
+    Keras's `CosineDecay` needs a branch in the graph for that. With weight decay the rate is asked
+    for once per variable, and TensorFlow builds a hundred branches longer than all the rest.
 
     Args:
         learning_rate: the highest one.

@@ -34,30 +34,19 @@ def level_of(boxes, *, finest, coarsest, canonical_size=224):
     return level
 
 
-def roi_align(
-    levels,
-    boxes,
-    *,
-    strides,
-    size,
-    samples=2,
-    canonical_size=224,
-    level=None,
-):
+def roi_align(levels, boxes, *, strides, size, samples=2, canonical_size=224, level=None):
     """Reads a grid of `size` x `size` features for each box, from the level that fits its size.
 
     The box is divided into `size` x `size` equal bins. In each, the map is read at `samples` x
     `samples` points, evenly spread, by bilinear interpolation between the centers of its cells, and
-    the mean is taken. Nothing is rounded.
-
-    Beyond the centers of its outermost cells a map goes on unchanged for one cell; farther out it
-    is 0.
+    the mean is taken. Nothing is rounded. Beyond the centers of its outermost cells a map goes on
+    unchanged for one cell; farther out it is 0.
 
     Args:
         levels: `{"P2": [B, H, W, C], …}`, levels that follow each other, with as many channels,
             their sizes known when the graph is built.
         boxes: `[B, R, 4]`, in pixels of the picture. No gradient flows to them, as published.
-        strides: pixels per cell, of each level, `{"P2": 4, …}`.
+        strides: pixels per cell, of each level, `{"P2": 4, …}`; further levels do not matter.
         size: bins along each side.
         samples: points along each side of a bin.
         canonical_size: see `level_of`.
@@ -89,8 +78,8 @@ def roi_align(
 def _by_products(maps, boxes, level, strides, size, samples):
     """RoIAlign as two matrix products, over rows, then over columns, for every level.
 
-    On small maps this is several times quicker, although it computes each box on all levels; above
-    all its gradient, which is two more products instead of sums cell by cell.
+    On small maps this is several times quicker, although it computes each box on all levels, above
+    all the gradient: two more products instead of sums cell by cell.
     """
     total, regions = 0, boxes.shape[1]
     for n, (x, stride) in enumerate(zip(maps, strides, strict=True)):
@@ -110,8 +99,7 @@ def _by_products(maps, boxes, level, strides, size, samples):
 def _by_lookup(maps, boxes, level, strides, size, samples):
     """RoIAlign cell by cell, from the cells of all levels in one row: each box on its level only.
 
-    The four cells around each point make `2 samples` cells along each side of a bin. They are
-    added one at a time, which needs a fraction of the memory of all at once.
+    The `2 samples` cells along each side of a bin are added one at a time, to save memory.
     """
     shapes = np.array([x.shape[1:3] for x in maps])  # (L, 2)
     first = np.cumsum([0, *np.prod(shapes, axis=1)])  # where each level begins, and the end
@@ -139,13 +127,9 @@ def _by_lookup(maps, boxes, level, strides, size, samples):
 
 
 def _points(start, end, cells, size, samples):
-    """Returns where a map is read along one axis, in cells from the first one's center.
+    """Returns where boxes from `start` to `end`, in cells, `[B, R]`, are read along one axis.
 
-    Args:
-        start, end: of the boxes, in cells, `[B, R]`.
-        cells: how many the map has along the axis, a number or `[B, R]`.
-        size: bins.
-        samples: points in a bin.
+    `cells`, a number or `[B, R]`, is how many the map has along it.
 
     Returns:
         For each of the `samples` a pair: places, 0 to `cells - 1`, and weights, both
@@ -189,11 +173,8 @@ def crop_masks(masks, boxes, match, size, samples=2):
 
     Args:
         masks: `[B, N, H, W]`, 0 or 1, at the picture's size, known when the graph is built.
-        boxes: `[B, R, 4]`.
-        match: row of each box's object, `[B, R]` integers; without one (-1) the result has no
-            meaning.
-        size: bins along each side.
-        samples: points along each side of a bin.
+        boxes, size, samples: as in `roi_align`.
+        match: row of each box's object, `[B, R]`; the result for -1, no object, has no meaning.
 
     Returns:
         `[B, R, size, size]`, float32, 0 to 1: the share of each bin that the mask covers, read as
@@ -215,10 +196,10 @@ def crop_masks(masks, boxes, match, size, samples=2):
 
 
 def roi_pool(features, boxes, *, stride, size):
-    """Reads a grid of features the older way: everything rounded to whole cells, then the maximum.
+    """Reads a grid of features the older way, for comparison: the maximum over whole cells.
 
-    RoIPool of Fast R-CNN, for comparison: the edges of the box are rounded to whole cells, then
-    those of each bin, downward at its start and upward at its end.
+    The edges of the box are rounded to whole cells, then those of each bin, downward at its start
+    and upward at its end.
 
     Args:
         features: of one picture, `[H, W, C]`.
