@@ -35,9 +35,6 @@ class ViewAverage(keras.layers.Layer):
         self.scales = tuple(scales)
         self.flip = flip
 
-    def build(self, shape):
-        """Does nothing: the model comes built."""
-
     def compute_output_shape(self, shape):
         return (*shape[:3], self.model.output_shape[-1])
 
@@ -124,7 +121,7 @@ test_time_average.__test__ = False  # pytest would take it for a test
 
 
 def scaled_size(size, scale):
-    """Returns `(H, W)` times `scale`, rounded to multiples; itself for scale 1."""
+    """Returns `(H, W)` times `scale`, rounded to multiples; for scale 1 unchanged."""
     if scale == 1:
         return tuple(size)
     return tuple(max(1, round(scale * n / MULTIPLE)) * MULTIPLE for n in size)

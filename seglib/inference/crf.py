@@ -12,6 +12,10 @@ Mean field looks for independent distributions `Q_i` of the pixels' labels, by r
 
 where `mu(l, l')` is 1 for different labels and 0 for equal ones (Potts), unless it is learned.
 
+As in the authors' later code, `K[i, j]` of each kernel is first divided by the square root of the
+product of the two pixels' sums `sum_j K[i, j]`, the pair `(i, i)` counted. So the weights mean the
+same for any width, any window, and at the picture's frame.
+
 `DenseCRF` sums over all pairs, `WindowedCRF` over those within a square window.
 
 Reference:
@@ -33,7 +37,11 @@ MOST_PIXELS = 128 * 128
 
 
 class MeanFieldCRF(keras.layers.Layer):
-    """What both CRFs share: the arguments (see `WindowedCRF`), the weights and the iterations."""
+    """What both CRFs share: the arguments (see `WindowedCRF`), the weights and the iterations.
+
+    A subclass has `kernels(image)`, which returns the appearance and the smoothness kernel without
+    the pairs `(i, i)`, and `message(kernel, q)`, the sum of `kernel[i, j] * q[j]` over `j`.
+    """
 
     def __init__(
         self,
@@ -44,7 +52,6 @@ class MeanFieldCRF(keras.layers.Layer):
         theta_beta=13.0,
         theta_gamma=1.5,
         iterations=5,
-        normalization="symmetric",
         trainable=False,
         **kwargs,
     ):
@@ -55,8 +62,6 @@ class MeanFieldCRF(keras.layers.Layer):
             )
         if iterations < 1:
             raise ValueError(f"iterations is {iterations}, expected at least 1.")
-        if normalization not in ("symmetric", None):
-            raise ValueError(f"normalization is {normalization!r}, expected 'symmetric' or None.")
         # Under mixed precision half a float would not hold log probabilities.
         super().__init__(trainable=trainable, **({"dtype": "float32"} | kwargs))
         self.appearance_weight = appearance_weight
@@ -65,7 +70,6 @@ class MeanFieldCRF(keras.layers.Layer):
         self.theta_beta = theta_beta
         self.theta_gamma = theta_gamma
         self.iterations = iterations
-        self.normalization = normalization
 
     def build(self, shapes):
         num_classes = max(2, shapes[1][-1])
@@ -95,14 +99,6 @@ class MeanFieldCRF(keras.layers.Layer):
         log_q = ops.fori_loop(0, self.iterations, update, ops.log_softmax(logits, axis=1))
         return ops.transpose(log_q, (0, 2, 3, 1))  # (B, H, W, C)
 
-    def kernels(self, image):
-        """Returns the appearance and the smoothness kernel, normalized, without pairs (i, i)."""
-        raise NotImplementedError
-
-    def message(self, kernel, q):
-        """Returns the sum of `kernel[i, j] * q[j]` over `j`, `[B, C, H, W]`."""
-        raise NotImplementedError
-
     def get_config(self):
         return super().get_config() | {
             "appearance_weight": self.appearance_weight,
@@ -111,7 +107,6 @@ class MeanFieldCRF(keras.layers.Layer):
             "theta_beta": self.theta_beta,
             "theta_gamma": self.theta_gamma,
             "iterations": self.iterations,
-            "normalization": self.normalization,
         }
 
 
@@ -136,10 +131,6 @@ class WindowedCRF(MeanFieldCRF):
         theta_beta: width of the appearance kernel in color, of 0 to 255 per channel.
         theta_gamma: reach of the smoothness kernel, in pixels.
         iterations: mean-field updates.
-        normalization: `"symmetric"` divides `K[i, j]` of each kernel by the square root of the
-            product of the two pixels' sums `sum_j K[i, j]` (pair `(i, i)` and pixels inside the
-            window and the picture counted), so that the weights mean the same for any window, any
-            width, and at the picture's frame. `None` takes the kernels as they are.
         trainable: whether the two weights and the compatibility `mu` (Potts at first) are trained
             with the network, through the iterations.
 
@@ -183,8 +174,6 @@ class WindowedCRF(MeanFieldCRF):
         return self.normalize(ops.stack(appearance, 1)), self.normalize(ops.stack(smoothness, 1))
 
     def normalize(self, kernel):
-        if self.normalization is None:
-            return kernel
         scale = ops.rsqrt(1 + ops.sum(kernel, axis=1, keepdims=True))  # (B, 1, H, W)
         padded = self.pad(scale)
         neighbors = ops.concatenate([self.shift(padded, offset) for offset in self.offsets], axis=1)
@@ -242,11 +231,9 @@ class DenseCRF(MeanFieldCRF):
         return self.normalize(appearance), self.normalize(smoothness)
 
     def normalize(self, kernel):
-        size = kernel.shape[-1]
-        if self.normalization is not None:
-            scale = ops.rsqrt(ops.sum(kernel, axis=2))  # (B, N), the pair (i, i) counted
-            kernel = kernel * scale[:, :, None] * scale[:, None, :]
-        return kernel * (1 - np.eye(size, dtype="float32"))
+        scale = ops.rsqrt(ops.sum(kernel, axis=2))  # (B, N), the pair (i, i) counted
+        kernel = kernel * scale[:, :, None] * scale[:, None, :]
+        return kernel * (1 - np.eye(kernel.shape[-1], dtype="float32"))
 
     def message(self, kernel, q):
         flat = ops.reshape(q, (-1, q.shape[1], kernel.shape[-1]))  # (B, C, N)

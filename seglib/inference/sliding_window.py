@@ -76,11 +76,12 @@ def predict_windows(
     predictions = window_probabilities(model, image, rows, columns, batch_size)
     # What the strip of windows at hand adds up to; it moves down the picture.
     strip = np.zeros((rows.window, columns.padded, num_classes), "float32")
-    for top, row_weights, end in zip(rows.starts, rows.weights, rows.ends(), strict=True):
+    ends = (*rows.starts[1:], rows.padded)  # up to where no later window reaches
+    for top, row_weights, end in zip(rows.starts, rows.weights, ends, strict=True):
         for left, weights in zip(columns.starts, columns.weights, strict=True):
             weighted = next(predictions) * (row_weights[:, None, None] * weights[:, None])
             strip[:, left : left + columns.window] += weighted
-        done = end - top  # no later window reaches these rows
+        done = end - top
         finished = strip[: min(end, image.shape[0]) - top, : image.shape[1]]
         out[top : top + len(finished)] = (
             finished.argmax(axis=-1) if output == "labels" else finished
@@ -98,10 +99,6 @@ class Axis:
     padded: int  # pixels of the padded picture
     starts: tuple[int, ...]  # first pixel of each window
     weights: np.ndarray  # float32 [len(starts), window]; at each pixel they sum to 1
-
-    def ends(self):
-        """Returns, for each window, up to where no later window reaches."""
-        return (*self.starts[1:], self.padded)
 
 
 def plan_axis(size, built, window, overlap, margin, multiple):

@@ -1,8 +1,8 @@
 """Boxes: area, overlap, and the refinement that turns one box into another.
 
 A box is `(y1, x1, y2, x2)` in pixels, its edges, not the centers of its outermost pixels: columns 3
-to 5 are `x1 = 3, x2 = 6`. A box that only fills up a batch is all zeros. Shapes are `[..., 4]`, unless
-stated otherwise, and all results float32.
+to 5 are `x1 = 3, x2 = 6`. A box that only fills up a batch is all zeros. Arguments are `[..., 4]`,
+unless stated otherwise, and results float32: 16 bits cannot hold half a pixel at 3000.
 """
 
 import math
@@ -24,11 +24,7 @@ def area(boxes):
 
 
 def iou_matrix(a, b):
-    """Returns the intersection over union of every box of `a` with every box of `b`.
-
-    Args:
-        a: boxes, `[..., N, 4]`.
-        b: boxes, `[..., M, 4]`.
+    """Returns the IoU of every box of `a`, `[..., N, 4]`, with every box of `b`, `[..., M, 4]`.
 
     Returns:
         `[..., N, M]`, 0 to 1. Two boxes without area have 0, and so has a box that is not a number.
@@ -47,10 +43,8 @@ def encode(boxes, anchors, deviations=DEVIATIONS):
     """Returns the refinement that turns each anchor into its box.
 
     The center moves by `dy` heights and `dx` widths of the anchor; its height and width grow by a
-    factor whose logarithm is `dh` and `dw`; all four are divided by `deviations`.
-
-    Returns:
-        `[..., 4]`, (dy, dx, dh, dw). Finite also for boxes without area.
+    factor whose logarithm is `dh` and `dw`; all four are divided by `deviations`. The result,
+    (dy, dx, dh, dw), is finite also for boxes without area.
 
     Reference:
         Girshick et al.: Rich feature hierarchies for accurate object detection and semantic
@@ -97,7 +91,6 @@ def clip(boxes, height, width):
 
 def edges(boxes):
     """Returns y1, x1, y2 and x2 of boxes, each `[...]`."""
-    # Always float32: 16 bits cannot hold half a pixel at 3000.
     boxes = ops.cast(boxes, "float32")
     return tuple(boxes[..., k] for k in range(4))
 

@@ -22,10 +22,7 @@ LEVELS = ("P2", "P3", "P4", "P5", "P6")
 
 def setting(default, meaning):
     """A field of the configuration, whose meaning `table` prints."""
-    metadata = {"meaning": meaning}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={"meaning": meaning})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +34,6 @@ class MaskRCNNConfig:
 
     Raises:
         ValueError: for an impossible value, naming it and what was expected.
-
-    Example:
-        >>> config = MaskRCNNConfig.small(class_names=("cat", "dog"))
-        >>> config = dataclasses.replace(config, max_detections=20)
-        >>> print(config)
 
     Reference:
         He, Gkioxari, Dollár, Girshick: Mask R-CNN, ICCV 2017, section 3.1; Lin et al.: Feature
@@ -112,7 +104,7 @@ class MaskRCNNConfig:
     max_detections: int = setting(100, "most detections per picture")
 
     # --- training
-    loss_weights: dict[str, float] = setting(dict.fromkeys(LOSSES, 1.0), "factor of each loss")
+    loss_weights: dict[str, float] | None = setting(None, "factor of each loss")  # 1 if not given
     optimizer: str = setting("sgd", "'sgd', or 'adamw' on a cosine")
     learning_rate: float = setting(0.02, "the highest rate; 0.02 is for 16 pictures per step")
     momentum: float = setting(0.9, "of 'sgd'")
@@ -127,7 +119,7 @@ class MaskRCNNConfig:
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
-        weights = dict.fromkeys(LOSSES, 1.0) | dict(self.loss_weights)
+        weights = dict.fromkeys(LOSSES, 1.0) | dict(self.loss_weights or {})
         object.__setattr__(self, "loss_weights", weights)
         check_numbers(self)
         check_sizes(self)

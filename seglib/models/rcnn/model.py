@@ -105,9 +105,8 @@ class MaskRCNN(Guarded, keras.Model):
         self.mask_head = mask_head(mask, config.num_classes, filters=filters)
         self.mask_score_head = self.semantic_head = None
         if config.mask_scoring:
-            self.mask_score_head = mask_score_head(
-                mask, config.num_classes, filters=filters, widths=widths
-            )
+            sizes = {"filters": filters, "widths": widths}
+            self.mask_score_head = mask_score_head(mask, config.num_classes, **sizes)
         if config.semantic_classes:
             self.semantic_head = semantic_head(
                 levels,
@@ -298,7 +297,7 @@ class MaskRCNN(Guarded, keras.Model):
 
     # --- use --------------------------------------------------------------------------------------
 
-    def detect(self, images, *, batch_size=8, min_score=None):
+    def detect(self, images, *, batch_size=8, min_score=0.0):
         """Finds the objects in pictures of any size.
 
         Args:
@@ -330,11 +329,7 @@ class MaskRCNN(Guarded, keras.Model):
             output = self.predict_on_batch(batch)
             for row, (_, fit) in enumerate(fitted):
                 parts = {name: x[row] for name, x in output.items() if name != "semantic"}
-                parts = at_full_size(parts, fit)
-                if min_score is not None:
-                    good = parts["scores"] >= min_score
-                    parts = {name: x[good] for name, x in parts.items()}
-                found.append(parts)
+                found.append(at_full_size(parts, fit, min_score))
         return found[0] if single else found
 
     def unfreeze_backbone(self, first=None):
