@@ -47,13 +47,12 @@ class ViewAverage(keras.layers.Layer):
         return log_mean
 
     def views(self, image, scale):
-        """Returns the model's logits for one scale, a list of one or, with the mirror image, two.
-
-        Both go through the model as one batch: it is traced once for each scale.
-        """
-        size = image.shape[1:3]
-        view_size = scaled_size(size, scale)
-        view = resize(image, view_size)
+        """Returns the logits of the picture and its mirror image, which are one batch."""
+        size = tuple(image.shape[1:3])
+        view, view_size = image, scaled_size(size, scale)
+        if view_size != size:  # with a wider filter where the picture shrinks, against aliasing
+            shrinks = view_size[0] < size[0] or view_size[1] < size[1]
+            view = ops.image.resize(image, view_size, antialias=shrinks)
         if self.flip:
             view = ops.concatenate([view, ops.flip(view, axis=2)], axis=0)  # (2 B, h, w, 3)
         logits = ops.cast(self.model(view, training=False), "float32")  # (2 B, h, w, C)
@@ -89,13 +88,12 @@ def test_time_average(model, scales=(0.75, 1, 1.25), *, flip=True, input_shape=N
             than 1 it must take pictures of any size: `unet(…, input_shape=(None, None, 3))`.
         scales: factors of the picture's size. At 1 the model sees the picture itself.
         flip: whether each scale also sees the mirror image.
-        input_shape: `(H, W, 3)` of the pictures; by default the model's. Scales other than 1 need
-            numbers, because Keras resizes to sizes only that are known beforehand.
+        input_shape: `(H, W, 3)` of the pictures, numbers for scales other than 1; by default the
+            model's.
 
     Returns:
-        `keras.Model` from an image `[B, H, W, 3]` to the logarithms of the mean probabilities,
-        `[B, H, W, C]`, float32: logits for metrics and losses, as the model's own. It shares the
-        model's weights.
+        `keras.Model` with the same weights, from an image `[B, H, W, 3]` to the logarithms of the
+        mean probabilities, `[B, H, W, C]`, float32: logits, as the model's own.
 
     Raises:
         ValueError: for scales or sizes that make no sense.
@@ -106,9 +104,8 @@ def test_time_average(model, scales=(0.75, 1, 1.25), *, flip=True, input_shape=N
         >>> logits = averaged.predict(images)
 
     Reference:
-        Chen, Papandreou, Kokkinos, Murphy and Yuille: DeepLab, TPAMI 2018, and Chen, Papandreou,
-        Schroff and Adam: Rethinking Atrous Convolution, 2017, evaluate on several scales and on
-        mirrored pictures.
+        Chen et al.: DeepLab, TPAMI 2018, and Rethinking Atrous Convolution, 2017, evaluate on
+        several scales and on mirrored pictures.
     """
     input_shape = tuple(model.input_shape[1:] if input_shape is None else input_shape)
     layer = ViewAverage(model, scales, flip=flip, name="average")
@@ -125,15 +122,6 @@ def scaled_size(size, scale):
     if scale == 1:
         return tuple(size)
     return tuple(max(1, round(scale * n / MULTIPLE)) * MULTIPLE for n in size)
-
-
-def resize(image, size):
-    """Resizes bilinearly, with a wider filter where the picture shrinks, against aliasing."""
-    height, width = image.shape[1:3]
-    if (height, width) == size:
-        return image
-    shrinks = size[0] < height or size[1] < width
-    return ops.image.resize(image, size, antialias=shrinks)
 
 
 def check_sizes(model, input_shape, scales):

@@ -6,7 +6,7 @@ labels pays `K[i, j]`, the sum of two Gaussian kernels of their positions `p` an
     appearance: w1 exp(-|p_i - p_j|^2 / (2 theta_alpha^2) - |I_i - I_j|^2 / (2 theta_beta^2))
     smoothness: w2 exp(-|p_i - p_j|^2 / (2 theta_gamma^2))
 
-Mean field looks for independent distributions `Q_i` of the pixels' labels, by repeating
+Mean field looks for independent distributions `Q_i` of the pixels' labels by repeating
 
     Q_i(l)  proportional to  exp(logit_i(l) - sum_l' mu(l, l') sum_{j != i} K[i, j] Q_j(l'))
 
@@ -15,8 +15,6 @@ where `mu(l, l')` is 1 for different labels and 0 for equal ones (Potts), unless
 As in the authors' later code, `K[i, j]` of each kernel is first divided by the square root of the
 product of the two pixels' sums `sum_j K[i, j]`, the pair `(i, i)` counted. So the weights mean the
 same for any width, any window, and at the picture's frame.
-
-`DenseCRF` sums over all pairs, `WindowedCRF` over those within a square window.
 
 Reference:
     Krähenbühl and Koltun: Efficient Inference in Fully Connected CRFs with Gaussian Edge
@@ -100,39 +98,29 @@ class MeanFieldCRF(keras.layers.Layer):
         return ops.transpose(log_q, (0, 2, 3, 1))  # (B, H, W, C)
 
     def get_config(self):
-        return super().get_config() | {
-            "appearance_weight": self.appearance_weight,
-            "smoothness_weight": self.smoothness_weight,
-            "theta_alpha": self.theta_alpha,
-            "theta_beta": self.theta_beta,
-            "theta_gamma": self.theta_gamma,
-            "iterations": self.iterations,
-        }
+        names = ["appearance_weight", "smoothness_weight", "iterations"]
+        names += ["theta_alpha", "theta_beta", "theta_gamma"]
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("seglib")
 class WindowedCRF(MeanFieldCRF):
     """Fully connected CRF, cut to the neighbors within a square window.
 
-    The kernels of a pixel and its `(2 radius + 1)^2 - 1` neighbors are computed once from the
-    picture; an iteration then adds up as many shifted maps. Memory: one map `[H, W]` for each
-    neighbor, kernel and picture.
+    Memory: one map `[H, W]` for each of the `(2 radius + 1)^2 - 1` neighbors, kernel and picture.
 
     It helps logits that are too smooth or too noisy for the picture's edges. It knows colors and no
     shapes: a thin class vanishes into its neighbors. Measure each class before and after.
 
     Args:
         radius: how far the window reaches up, down, left and right, in pixels.
-        appearance_weight: `w1`, of the kernel of position and color. The default is weak: heavier
-            ones (3 to 10 are common, for logits of an eighth of the resolution) cost the pets'
-            border more than they gave pet and background, on training pictures of 128 px.
-        smoothness_weight: `w2`, of the kernel of position alone.
-        theta_alpha: reach of the appearance kernel, in pixels.
+        appearance_weight: `w1`. The default is weak: 3 to 10 are common, for logits of an eighth of
+            the resolution.
+        smoothness_weight: `w2`.
+        theta_alpha, theta_gamma: reach of the two kernels, in pixels.
         theta_beta: width of the appearance kernel in color, of 0 to 255 per channel.
-        theta_gamma: reach of the smoothness kernel, in pixels.
         iterations: mean-field updates.
-        trainable: whether the two weights and the compatibility `mu` (Potts at first) are trained
-            with the network, through the iterations.
+        trainable: whether the two weights and `mu` are trained with the network.
 
     Shape:
         `(image, logits)`, `[B, H, W, 3]` with values 0 to 255 and `[B, H, W, C]`, to

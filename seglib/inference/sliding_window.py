@@ -33,8 +33,8 @@ def predict_windows(
     in the whole picture, and the picture is padded with gray below and on the right to that, as
     `SegmentationModel` does itself.
 
-    Memory: one batch in the model, and probabilities for a strip of the picture's width and the
-    window's height. A picture that is a `numpy.memmap` is never loaded as a whole.
+    In memory are one batch and the probabilities of a strip of the picture's width and the window's
+    height. A picture that is a `numpy.memmap` is never loaded as a whole.
 
     Args:
         model: Keras model from an image `[B, h, w, 3]` to logits `[B, h, w, C]`.
@@ -42,8 +42,8 @@ def predict_windows(
         window: height and width of a window in pixels; by default the size that the model was
             built for, or 512. Smaller pictures make smaller windows if the model takes any size.
         overlap: pixels that neighboring windows share at least.
-        margin: pixels at a window's inner edges that count nothing, at most half the overlap
-            (then each pixel comes from one window); by default a quarter of it.
+        margin: see above; at most half the overlap (then each pixel comes from one window), by
+            default a quarter of it.
         multiple: the stride of the network's coarsest level; 1 for a network without strides.
         batch_size: windows per call of the model.
         output: `"labels"` or `"probabilities"`.
@@ -150,11 +150,9 @@ def blend(padded, window, starts, overlap, margin):
 
 
 def window_probabilities(model, image, rows, columns, batch_size):
-    """Yields the class probabilities of each window `[h, w, C]`, row by row of windows.
-
-    All batches have one size, so that the model is compiled once.
-    """
+    """Yields the class probabilities of each window `[h, w, C]`, row by row of windows."""
     corners = [(top, left) for top in rows.starts for left in columns.starts]
+    # All batches have one size, so that the model is compiled once.
     batch_size = min(batch_size, len(corners))
     shape = (batch_size, rows.window, columns.window, image.shape[2])
     for first in range(0, len(corners), batch_size):
@@ -170,10 +168,9 @@ def window_probabilities(model, image, rows, columns, batch_size):
 
 def prepare_output(out, size, num_classes, output):
     """Returns the array to fill, and raises if the one given cannot hold the result."""
+    shape, dtype = (*size, num_classes), np.float32
     if output == "labels":
         shape, dtype = tuple(size), np.uint8 if num_classes <= 256 else np.uint16
-    else:
-        shape, dtype = (*size, num_classes), np.float32
     if out is None:
         return np.zeros(shape, dtype)
     if tuple(out.shape) != shape or not np.can_cast(dtype, out.dtype, "same_kind"):

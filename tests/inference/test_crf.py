@@ -93,8 +93,8 @@ def test_zero_weights_leave_the_softmax(crf_class):
 
 def test_two_pixels_by_hand():
     # Equal colors, one step: each pixel hears the other's Q, weighted by w2 exp(-1 / 2), over the
-    # sum of that and the 1 of the pixel itself, which is the same for both: k. Q of the second pixel
-    # is (3/4, 1/4), so the first gets -k (1/4, 3/4).
+    # sum of that and the 1 of the pixel itself, the same for both: k. Q of the second pixel is
+    # (3/4, 1/4), so the first gets -k (1/4, 3/4).
     image = np.full((1, 1, 2, 3), 50.0, "float32")
     logits = np.array([0, 0, np.log(3), 0], "float32").reshape(1, 1, 2, 2)
     options = {"appearance_weight": 0.0, "smoothness_weight": 2.0, "theta_gamma": 1.0}

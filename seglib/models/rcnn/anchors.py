@@ -31,11 +31,10 @@ def anchors_per_level(height, width, *, strides, sizes, ratios, offset=0.5):
             f"There are {len(strides)} strides and {len(sizes)} sizes, expected one of each for "
             "each level."
         )
-    for name, values in (("strides", strides), ("sizes", sizes), ("ratios", ratios)):
+    given = {"strides": strides, "sizes": sizes, "ratios": ratios, "picture": (height, width)}
+    for name, values in given.items():
         if not len(values) or np.min(values) <= 0:
             raise ValueError(f"{name} is {values}, expected numbers above 0.")
-    if height < 1 or width < 1:
-        raise ValueError(f"The picture is {height} x {width} px, expected at least 1 x 1.")
     root, found = np.sqrt(np.asarray(ratios, float)), []
     for stride, size in zip(strides, sizes, strict=True):
         rows = (np.arange(-(-height // stride)) + offset) * stride

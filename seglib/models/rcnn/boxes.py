@@ -9,8 +9,6 @@ import math
 
 from keras import ops
 
-# What a refinement is divided by, so that its four numbers spread about as widely.
-DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 # No refinement enlarges a side more than this: exp of an early, wild prediction would overflow.
 LARGEST_LOG = math.log(1000 / 16)
 # A side of nothing has no logarithm; those of the boxes that fill up a batch count as this, px.
@@ -39,12 +37,12 @@ def iou_matrix(a, b):
     return ops.where(some, both / ops.where(some, union, 1.0), 0.0)
 
 
-def encode(boxes, anchors, deviations=DEVIATIONS):
+def encode(boxes, anchors, deviations):
     """Returns the refinement that turns each anchor into its box.
 
     The center moves by `dy` heights and `dx` widths of the anchor; its height and width grow by a
-    factor whose logarithm is `dh` and `dw`; all four are divided by `deviations`. The result,
-    (dy, dx, dh, dw), is finite also for boxes without area.
+    factor whose logarithm is `dh` and `dw`; all four are divided by `deviations`, so that they
+    spread about as widely. The result, (dy, dx, dh, dw), is finite also for boxes without area.
 
     Reference:
         Girshick et al.: Rich feature hierarchies for accurate object detection and semantic
@@ -64,7 +62,7 @@ def encode(boxes, anchors, deviations=DEVIATIONS):
     return ops.stack(deltas, axis=-1) / ops.convert_to_tensor(deviations, "float32")
 
 
-def decode(deltas, anchors, deviations=DEVIATIONS):
+def decode(deltas, anchors, deviations):
     """Returns the box that each refinement makes of its anchor: the inverse of `encode`.
 
     No side grows by a factor of more than 1000/16.

@@ -21,9 +21,6 @@ def mask_rcnn(num_classes=None, *, backbone=None, weights="imagenet", image_size
             of 32.
         settings: any other field of `MaskRCNNConfig`, by name, such as `class_names`.
 
-    Raises:
-        ValueError: for an impossible setting.
-
     Example:
         >>> model = mask_rcnn(2, backbone="mobilenet_v2", image_size=256)
         >>> model = mask_rcnn(class_names=COCO_CLASSES, weights="mask_rcnn_coco.h5")

@@ -122,8 +122,7 @@ class MaskRCNNConfig:
         weights = dict.fromkeys(LOSSES, 1.0) | dict(self.loss_weights or {})
         object.__setattr__(self, "loss_weights", weights)
         check_numbers(self)
-        check_sizes(self)
-        check_names(self)
+        check_together(self)
 
     @classmethod
     def small(cls, **changes):
@@ -169,8 +168,7 @@ class MaskRCNNConfig:
     @property
     def levels(self):
         """The levels of the pyramid that are used, from fine to coarse."""
-        used = {*self.rpn_levels, *self.roi_levels}
-        return tuple(level for level in LEVELS if level in used)
+        return tuple(level for level in LEVELS if level in self.rpn_levels + self.roi_levels)
 
     @property
     def strides(self):
@@ -190,7 +188,7 @@ class MaskRCNNConfig:
         """
         shape = "cosine" if self.optimizer == "adamw" else "cut"
         warmup = min(self.warmup_steps, self.steps // 2)
-        rate = Rate(self.learning_rate, steps=self.steps, warmup=warmup, shape=shape)
+        rate = Rate(self.learning_rate, self.steps, warmup, shape)
         options = {"weight_decay": self.weight_decay, "global_clipnorm": self.gradient_clip}
         if self.optimizer == "adamw":
             return keras.optimizers.AdamW(rate, **options)
@@ -248,8 +246,8 @@ def check_numbers(config):
         )
 
 
-def check_sizes(config):
-    """Raises for settings that contradict each other."""
+def check_together(config):
+    """Raises for settings that contradict each other, and for unknown names."""
     if len(config.image_size) != 2 or any(size % 32 for size in config.image_size):
         raise ValueError(
             f"image_size is {config.image_size}, expected (height, width), multiples of 32: the "
@@ -290,10 +288,6 @@ def check_sizes(config):
             f"mask_pool_size is {config.mask_pool_size}, expected an even number with "
             "mask_scoring: its last convolution halves it."
         )
-
-
-def check_names(config):
-    """Raises for unknown names, or another number of them than expected."""
     if config.class_names is not None and len(config.class_names) != config.num_classes:
         raise ValueError(
             f"class_names has {len(config.class_names)} entries, expected num_classes, "

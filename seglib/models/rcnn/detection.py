@@ -17,8 +17,7 @@ def select(proposals, logits, deltas, config):
 
     Args:
         proposals: `[B, R, 4]`; those without area do not count.
-        logits: `[B, R, C + 1]`, background last.
-        deltas: `[B, R, C, 4]`.
+        logits, deltas: `[B, R, C + 1]`, background last, and `[B, R, C, 4]`.
 
     Returns:
         A dict of `boxes` `[B, D, 4]`, `classes` `[B, D]` (int32) and `scores` `[B, D]`, sorted by

@@ -57,10 +57,7 @@ def class_loss(classes, logits):
 
 
 def box_loss(classes, true_deltas, deltas):
-    """Returns the smooth L1 loss of the true class's refinements, divided by all regions.
-
-    Fast R-CNN, equations 1 and 2.
-    """
+    """Returns the smooth L1 loss of the true class's refinements (Fast R-CNN, equations 1, 2)."""
     is_object = ops.logical_and(classes >= 0, classes < deltas.shape[2])
     chosen = of_class(deltas, classes, axis=2)  # (B, R, 4)
     error = ops.sum(smooth_l1(chosen - true_deltas), axis=-1)
@@ -68,10 +65,7 @@ def box_loss(classes, true_deltas, deltas):
 
 
 def mask_loss(classes, true_masks, logits):
-    """Returns the mean log loss over the cells of the objects' masks, that of their class only.
-
-    Mask R-CNN, section 3.
-    """
+    """Returns the mean log loss of the objects' masks for their class (Mask R-CNN, section 3)."""
     is_object = ops.logical_and(classes >= 0, classes < logits.shape[-1])
     cells = log_loss(true_masks, of_class(logits, classes, axis=4))  # (B, R, m, m)
     return mean_over(ops.mean(cells, axis=(2, 3)), is_object)
@@ -87,10 +81,7 @@ def mask_score_loss(classes, true_iou, scores):
 def mask_iou(probabilities, true_masks, whole_area):
     """Returns the IoU of each predicted mask, cut at 0.5, with the true one; without gradient.
 
-    Args:
-        probabilities: `[B, R, m, m]`.
-        true_masks: the part of the object within the region.
-        whole_area: `[B, R]`, the whole object's area in cells.
+    A true mask is the part of the object in the region; `whole_area` `[B, R]`, in cells, is all.
     """
     predicted = ops.cast(probabilities > 0.5, "float32")
     both = ops.sum(predicted * true_masks, axis=(2, 3))

@@ -2,6 +2,7 @@
 
 import os
 
+import h5py
 import numpy as np
 from keras import ops
 
@@ -63,12 +64,10 @@ def load_matterport(model, path, *, heads=True):
 
     This was not tested with the published file `mask_rcnn_coco.h5`. The tests write a file of
     random numbers with the layer names and layouts of matterport's source and evaluate that network
-    in plain TensorFlow: features, proposals, classes, boxes and masks are the same here. Such a
-    file for ResNet-101 and 81 classes has 257.3 million bytes, the published one 257.6.
+    in plain TensorFlow: features, proposals, classes, boxes and masks are the same here.
 
     Args:
-        model: `MatterportMaskRCNN`. Heads that the file lacks, for mask scores and label maps,
-            stay as they are.
+        model: `MatterportMaskRCNN`. Its heads for mask scores and label maps stay as they are.
         path: of the file.
         heads: `False` leaves the last layers, which depend on the classes, as they are.
 
@@ -91,8 +90,6 @@ def load_matterport(model, path, *, heads=True):
 
 def is_matterport(path):
     """Tells whether a file has weights of matterport's Mask R-CNN."""
-    import h5py
-
     path = os.fspath(path)
     if not (os.path.isfile(path) and h5py.is_hdf5(path)):
         return False
@@ -102,8 +99,6 @@ def is_matterport(path):
 
 def read(path):
     """Returns the arrays of a weights file of Keras 2, `{layer: {"kernel": array, …}}`."""
-    import h5py
-
     if not os.path.exists(path):
         raise FileNotFoundError(f"There is no weights file {os.fspath(path)!r}.")
     if not is_matterport(path):

@@ -47,8 +47,7 @@ class MaskRCNN(Guarded, keras.Model):
         with a semantic head there is `semantic`, logits `[B, H/4, W/4, S]`.
 
         Training data: `(images, targets)`, targets a dict of `boxes` `[B, N, 4]`, `classes`
-        `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`; optionally `semantic`
-        `[B, H, W]`, a label map, which is made of the masks otherwise.
+        `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`.
 
     Example:
         >>> model = MaskRCNN(MaskRCNNConfig.small())
@@ -93,11 +92,8 @@ class MaskRCNN(Guarded, keras.Model):
         )
         levels = {level: levels[level] for level in config.levels}
         self.fpn = keras.Model(features, levels, name="fpn")
-        self.rpn = rpn(
-            {level: levels[level] for level in config.rpn_levels},
-            len(config.anchor_ratios),
-            filters=config.rpn_filters,
-        )
+        rpn_levels = {level: levels[level] for level in config.rpn_levels}
+        self.rpn = rpn(rpn_levels, len(config.anchor_ratios), filters=config.rpn_filters)
         sizes = (config.box_pool_size, config.mask_pool_size)
         box, mask = ((size, size, config.fpn_filters) for size in sizes)
         widths, filters = config.box_head_widths, config.mask_head_filters
@@ -127,7 +123,6 @@ class MaskRCNN(Guarded, keras.Model):
         self.built = True  # all the parts are
 
     def loss_names(self):
-        """Returns the names of the losses that this model has, in order."""
         optional = {"mask_score_loss": self.mask_score_head, "semantic_loss": self.semantic_head}
         return [name for name in LOSSES if optional.get(name, True)]
 
@@ -136,8 +131,6 @@ class MaskRCNN(Guarded, keras.Model):
         """Where the picture ends, (y, x): boxes are cut there."""
         return self.config.image_size
 
-    # --- the stages -------------------------------------------------------------------------------
-
     def features(self, images, training=False):
         """Returns the feature pyramid of pictures `[B, H, W, 3]`, `{"P2": [B, H/4, W/4, F], …}`."""
         images = ops.cast(images, self.compute_dtype)
@@ -145,17 +138,8 @@ class MaskRCNN(Guarded, keras.Model):
 
     def propose(self, objectness, deltas, training=False):
         """Returns boxes `[B, P, 4]` and scores `[B, P]` from the outputs of `model.rpn`."""
-        config = self.config
-        return propose(
-            objectness,
-            deltas,
-            self.anchors if self.ranks_levels_apart else [np.concatenate(self.anchors)],
-            image_size=self.frame,
-            pre_top_k=config.pre_nms_top_k_train if training else config.pre_nms_top_k_predict,
-            post_top_k=config.post_nms_top_k_train if training else config.post_nms_top_k_predict,
-            iou_threshold=config.rpn_nms_iou,
-            deviations=config.box_deviations,
-        )
+        anchors = self.anchors if self.ranks_levels_apart else [np.concatenate(self.anchors)]
+        return propose(objectness, deltas, anchors, self.frame, self.config, training)
 
     def align(self, features, boxes, size):
         """Returns the features in each box, `[B, R, size, size, F]`."""
@@ -206,14 +190,8 @@ class MaskRCNN(Guarded, keras.Model):
             found["semantic"] = self.semantic_head(first["features"], training=False)
         return found
 
-    # --- training ---------------------------------------------------------------------------------
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Returns the weighted sum of the losses.
-
-        Raises:
-            ValueError: for targets of another structure or shape, or a `sample_weight`.
-        """
+        """Returns the weighted sum; raises for targets of other shapes, or a `sample_weight`."""
         check_targets(y, self.config)
         if sample_weight is not None:
             raise ValueError("sample_weight was given, expected none: a picture has many losses.")
@@ -229,13 +207,10 @@ class MaskRCNN(Guarded, keras.Model):
 
     def rpn_losses(self, first, targets, training):
         objectness, deltas = first["objectness"], first["deltas"]
-        chosen = anchor_targets(
-            np.concatenate(self.anchors),
-            ops.cast(targets["boxes"], "float32"),
-            targets["classes"],
-            self.noise(targets, objectness.shape[1], training),
-            self.config,
-        )
+        boxes, classes = ops.cast(targets["boxes"], "float32"), targets["classes"]
+        noise = self.noise(targets, objectness.shape[1], training)
+        anchors = np.concatenate(self.anchors)
+        chosen = anchor_targets(anchors, boxes, classes, noise, self.config)
         asked = ops.take_along_axis(objectness, chosen["indices"], axis=1)
         moves = ops.take_along_axis(deltas, chosen["indices"][..., None], axis=1)
         return {
@@ -267,7 +242,6 @@ class MaskRCNN(Guarded, keras.Model):
         regions = self.align(features, boxes, config.mask_pool_size)
         logits = each_region(self.mask_head, regions)  # (B, R, m, m, C)
         true = crop_masks(targets["masks"], boxes, objects["match"], config.mask_size)
-        true = ops.stop_gradient(true)
         found = {"mask_loss": losses.mask_loss(classes, true, logits)}
         if self.mask_score_head is None:
             return found
@@ -283,19 +257,14 @@ class MaskRCNN(Guarded, keras.Model):
     def semantic_loss(self, features, targets, training):
         logits = self.semantic_head(features, training=training)
         stride = self.config.strides[self.config.roi_levels[0]]
-        if "semantic" in targets:
-            label_map = targets["semantic"][:, stride // 2 :: stride, stride // 2 :: stride]
-        else:
-            masks = targets["masks"][:, :, stride // 2 :: stride, stride // 2 :: stride]
-            label_map = semantic_target(masks, targets["classes"], self.config.num_classes)
+        masks = targets["masks"][:, :, stride // 2 :: stride, stride // 2 :: stride]
+        label_map = semantic_target(masks, targets["classes"], self.config.num_classes)
         return losses.semantic_loss(ops.cast(label_map, "int32"), logits)
 
     def noise(self, targets, number, training):
-        """Returns random numbers `[B, number]`, new ones in training, else the same each time."""
+        """Returns random numbers `[B, number]`, new in training, else the same each time."""
         shape = (ops.shape(targets["classes"])[0], number)
         return keras.random.uniform(shape, seed=self.random if training else self.config.seed)
-
-    # --- use --------------------------------------------------------------------------------------
 
     def detect(self, images, *, batch_size=8, min_score=0.0):
         """Finds the objects in pictures of any size.

@@ -12,16 +12,14 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
     """Picks boxes from the best score down, passing over those that overlap a picked one too much.
 
     This is exactly the greedy rule: a box is dropped if its IoU with one that was *kept* before it
-    is above the threshold. Of equal scores the first is the better one.
-
-    The boxes are taken in blocks, best first, until there are enough. A block is compared with the
-    boxes kept so far, then with itself; so the work does not grow with the square of N.
+    is above the threshold. Of equal scores the first is the better one. The boxes are taken in
+    blocks, best first, until there are enough, so the work does not grow with the square of N.
 
     Args:
         boxes: `[B, N, 4]`; N is known when the graph is built.
         scores: `[B, N]`. A box with a score of NaN is neither kept nor drops others.
         max_output: how many boxes come out, a fixed number.
-        iou_threshold: boxes that overlap a kept one more than this are dropped, 0 to 1.
+        iou_threshold: 0 to 1.
         valid: `[B, N]`, bool; boxes where it is False do not count. Default: all.
         class_ids: `[B, N]`; only boxes of one class drop each other. Default: all are of one class.
 
@@ -60,8 +58,7 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
 def _kept_places(boxes, counts, class_ids, max_output, threshold):
     """Returns the places of the kept boxes, rising, `[B, max_output]`.
 
-    The last place, of a box without area, stands where there is none: it overlaps nothing, so it
-    may be among the kept ones and drops no other.
+    The last place, of a box without area, which drops no other, stands where there is none.
     """
     nothing = boxes.shape[1] - 1
     kept = ops.full((ops.shape(boxes)[0], max_output), nothing, dtype="int32")
@@ -110,15 +107,12 @@ def _settle(overlaps, counts):
 
 
 def _check(boxes, scores, max_output, iou_threshold):
-    if len(boxes.shape) != 3 or boxes.shape[-1] != 4 or len(scores.shape) != 2:
+    shape = tuple(boxes.shape)
+    if len(shape) != 3 or not shape[1] or shape[2] != 4 or tuple(scores.shape[1:]) != shape[1:2]:
         raise ValueError(
-            f"boxes has shape {tuple(boxes.shape)} and scores {tuple(scores.shape)}, expected "
-            "[B, N, 4] and [B, N]: add an axis for a single picture."
-        )
-    if not boxes.shape[1] or boxes.shape[1] != scores.shape[1]:
-        raise ValueError(
-            f"There are {boxes.shape[1]} boxes and {scores.shape[1]} scores, expected the same "
-            "number, at least 1, known when the graph is built."
+            f"boxes has shape {shape} and scores {tuple(scores.shape)}, expected [B, N, 4] and "
+            "[B, N], N being at least 1 and known when the graph is built: add an axis for a "
+            "single picture."
         )
     if max_output < 1:
         raise ValueError(f"max_output is {max_output}, expected at least 1.")

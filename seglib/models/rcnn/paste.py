@@ -3,13 +3,12 @@
 import numpy as np
 
 
-def paste(masks, boxes, height, width, threshold=0.5):
+def paste(masks, boxes, height, width):
     """Enlarges each mask to its box and puts it in its place in the picture.
 
     A pixel belongs to the object if its center is within the box and the mask, read there by
-    bilinear interpolation between the centers of its cells, is at least `threshold`. Beyond the
-    centers of its outermost cells a mask goes on unchanged to the edge of the box. Only the pixels
-    of the box are computed.
+    bilinear interpolation between the centers of its cells, is at least 0.5. Beyond the centers of
+    its outermost cells a mask goes on unchanged to the edge of the box.
 
     Args:
         masks: probabilities, `[n, m, m]`.
@@ -34,13 +33,12 @@ def paste(masks, boxes, height, width, threshold=0.5):
         rows, down, past_row = _points(y1, y2, height, mask.shape[0])
         columns, across, past_column = _points(x1, x2, width, mask.shape[1])
         # First the few rows of the mask become as wide as the box, then whole rows are mixed. A
-        # product of matrices is many times slower while other programs run: its library waits for
-        # its own threads.
+        # product of matrices is many times slower while other programs run.
         wide = mask[:, across] + _to_next(mask, axis=1)[:, across] * past_column  # (m, columns)
         values = _to_next(wide, axis=0)[down]  # (rows, columns)
         values *= past_row[:, None]
         values += wide[down]
-        picture[rows, columns] = values >= threshold
+        picture[rows, columns] = values >= 0.5
     return found
 
 

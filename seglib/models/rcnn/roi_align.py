@@ -10,17 +10,10 @@ FEW_CELLS = 8192
 
 
 def level_of(boxes, *, finest, coarsest, canonical_size=224):
-    """Returns the pyramid level that each box is read from: the larger, the coarser.
+    """Returns the number of the level that each box `[..., 4]` is read from, `[...]`, int32.
 
-    `floor(4 + log2(sqrt(height * width) / canonical_size))`, from `finest` to `coarsest`.
-
-    Args:
-        boxes: `[..., 4]`, in pixels.
-        finest, coarsest: numbers of the levels at the ends.
-        canonical_size: a square box of this side, in pixels, is read from level 4.
-
-    Returns:
-        `[...]`, int32.
+    `floor(4 + log2(sqrt(height * width) / canonical_size))`, from `finest` to `coarsest`: a square
+    box whose side is `canonical_size` pixels is read from level 4.
 
     Reference:
         Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, equation 1.
@@ -47,8 +40,6 @@ def roi_align(levels, boxes, *, strides, size, samples=2, canonical_size=224, le
             their sizes known when the graph is built.
         boxes: `[B, R, 4]`, in pixels of the picture. No gradient flows to them, as published.
         strides: pixels per cell, of each level, `{"P2": 4, …}`; further levels do not matter.
-        size: bins along each side.
-        samples: points along each side of a bin.
         canonical_size: see `level_of`.
         level: number of each box's level, `[B, R]`, in place of `level_of`.
 
@@ -78,8 +69,8 @@ def roi_align(levels, boxes, *, strides, size, samples=2, canonical_size=224, le
 def _by_products(maps, boxes, level, strides, size, samples):
     """RoIAlign as two matrix products, over rows, then over columns, for every level.
 
-    On small maps this is several times quicker, although it computes each box on all levels, above
-    all the gradient: two more products instead of sums cell by cell.
+    On small maps this is several times quicker, above all the gradient, although it computes each
+    box on all levels.
     """
     total, regions = 0, boxes.shape[1]
     for n, (x, stride) in enumerate(zip(maps, strides, strict=True)):
@@ -129,11 +120,8 @@ def _by_lookup(maps, boxes, level, strides, size, samples):
 def _points(start, end, cells, size, samples):
     """Returns where boxes from `start` to `end`, in cells, `[B, R]`, are read along one axis.
 
-    `cells`, a number or `[B, R]`, is how many the map has along it.
-
-    Returns:
-        For each of the `samples` a pair: places, 0 to `cells - 1`, and weights, both
-        `[B, R, size]`. The weight is 0 far outside the map and else `1 / samples`.
+    That is, for each of the `samples` a pair: places, 0 to `cells - 1`, and weights, both
+    `[B, R, size]`. The weight is 0 far outside the map and else `1 / samples`.
     """
     last = ops.cast(cells, "float32") - 1.0
     last = last if len(last.shape) == 0 else last[..., None]
@@ -177,8 +165,7 @@ def crop_masks(masks, boxes, match, size, samples=2):
         match: row of each box's object, `[B, R]`; the result for -1, no object, has no meaning.
 
     Returns:
-        `[B, R, size, size]`, float32, 0 to 1: the share of each bin that the mask covers, read as
-        `roi_align` reads features.
+        `[B, R, size, size]`, float32: the share of each bin that the mask covers, 0 to 1.
     """
     masks = ops.convert_to_tensor(masks)
     _, number, height, width = masks.shape
@@ -202,10 +189,8 @@ def roi_pool(features, boxes, *, stride, size):
     and upward at its end.
 
     Args:
-        features: of one picture, `[H, W, C]`.
+        features: of one picture, `[H, W, C]`, with `stride` pixels per cell.
         boxes: `[R, 4]`, in pixels of the picture.
-        stride: pixels per cell.
-        size: bins along each side.
 
     Returns:
         `[R, size, size, C]`, NumPy; 0 for a bin wholly outside the map.

@@ -9,14 +9,13 @@ SAME = 1e-6
 
 
 def assign_anchors(anchors, boxes, classes, *, positive_iou, negative_iou):
-    """Labels anchors as objects, background or neither.
+    """Labels anchors `[A, 4]` as objects, background or neither.
 
     An anchor is an object if its IoU with some true box is at least `positive_iou`, or if no anchor
     has a higher one with some true box (so that every object has an anchor). It is background if
     its IoU with every box is below `negative_iou`. Others are not trained on.
 
     Args:
-        anchors: `[A, 4]`.
         boxes: the truth, `[B, N, 4]`.
         classes: `[B, N]`; -1 in rows that hold no object.
 
@@ -39,11 +38,7 @@ def assign_anchors(anchors, boxes, classes, *, positive_iou, negative_iou):
 
 
 def sample(labels, *, count, positive_count, noise):
-    """Samples `count` rows: objects first, at most `positive_count`; the rest is background.
-
-    Args:
-        labels: `[B, N]`, as from `assign_anchors`.
-        noise: `[B, N]`, random numbers of 0 to 1.
+    """Samples `count` rows of labels `[B, N]`: first objects, at most `positive_count`.
 
     Returns:
         `(indices, labels)`, both `[B, min(count, N)]`, int32. The label is -1, and the index has no
@@ -73,9 +68,7 @@ def choose(allowed, count, noise):
 def anchor_targets(anchors, boxes, classes, noise, config):
     """Samples the anchors that the region proposal network learns from, with their targets.
 
-    Args:
-        anchors, boxes, classes: as in `assign_anchors`.
-        noise: `[B, A]`, random numbers of 0 to 1.
+    Arguments as in `assign_anchors`; the noise `[B, A]` is random numbers of 0 to 1.
 
     Returns:
         A dict of `indices` (rows of `anchors`), `labels` (1 object, 0 background, -1 unused), both
@@ -93,16 +86,12 @@ def anchor_targets(anchors, boxes, classes, noise, config):
 
 
 def roi_targets(proposals, boxes, classes, noise, config):
-    """Samples the proposals that the heads learn from, with their targets.
+    """Samples the proposals `[B, P, 4]` that the heads learn from, with their targets.
 
     The true boxes join the proposals, so that the heads learn while the proposals are still bad.
     Those with an IoU of at least `roi_positive_iou` with a true box are objects, all others
-    background.
-
-    Args:
-        proposals: `[B, P, 4]`; those without area do not count.
-        boxes, classes: as in `assign_anchors`.
-        noise: `[B, P + N]`, random numbers of 0 to 1.
+    background; proposals without area do not count. Arguments as in `anchor_targets`, the noise
+    being `[B, P + N]`.
 
     Returns:
         A dict of `boxes` `[B, R, 4]`, objects first; `classes` `[B, R]` (C for background, -1 for
