@@ -81,7 +81,7 @@ def mask_score_loss(classes, true_iou, scores):
 def mask_iou(probabilities, true_masks, whole_area):
     """Returns the IoU of each predicted mask, cut at 0.5, with the true one; without gradient.
 
-    A true mask is the part of the object in the region; `whole_area` `[B, R]`, in cells, is all.
+    True masks end at the region; `whole_area` `[B, R]` is that of the whole objects, in cells.
     """
     predicted = ops.cast(probabilities > 0.5, "float32")
     both = ops.sum(predicted * true_masks, axis=(2, 3))
