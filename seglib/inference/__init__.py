@@ -1,9 +1,4 @@
-"""Better predictions from trained models: averages over views, windows, a CRF, panoptic pictures.
-
-`test_time_average` asks the model several times, `predict_windows` predicts pictures larger than
-memory, `WindowedCRF` sharpens what the model says along the picture's edges, and `panoptic.merge`
-joins detected objects and a label map.
-"""
+"""Better predictions from trained models: averages over views, windows, CRFs, panoptic pictures."""
 
 from seglib.inference import panoptic
 from seglib.inference.average import ViewAverage, test_time_average

@@ -1,20 +1,20 @@
 """Fully connected CRF: neighboring pixels of like color draw each other to one label.
 
-The energy of a labeling is that of Krähenbühl and Koltun. Each pixel pays for a label that the
-network thinks unlikely, and each pair of pixels with different labels pays `K[i, j]`, the sum of
-two Gaussian kernels of their positions `p` and colors `I`:
+Each pixel pays for a label that the network thinks unlikely, and each pair of pixels with different
+labels pays `K[i, j]`, the sum of two Gaussian kernels of their positions `p` and colors `I`:
 
     appearance: w1 exp(-|p_i - p_j|^2 / (2 theta_alpha^2) - |I_i - I_j|^2 / (2 theta_beta^2))
     smoothness: w2 exp(-|p_i - p_j|^2 / (2 theta_gamma^2))
 
-Mean field looks for independent distributions `Q_i` of the pixels' labels near to that of the
-energy, by repeating
+Mean field looks for independent distributions `Q_i` of the pixels' labels by repeating
 
     Q_i(l)  proportional to  exp(logit_i(l) - sum_l' mu(l, l') sum_{j != i} K[i, j] Q_j(l'))
 
 where `mu(l, l')` is 1 for different labels and 0 for equal ones (Potts), unless it is learned.
 
-`DenseCRF` sums over all pairs, `WindowedCRF` over those within a square window.
+As in the authors' later code, `K[i, j]` of each kernel is first divided by the square root of the
+product of the two pixels' sums `sum_j K[i, j]`, the pair `(i, i)` counted. So the weights mean the
+same for any width, any window, and at the picture's frame.
 
 Reference:
     Krähenbühl and Koltun: Efficient Inference in Fully Connected CRFs with Gaussian Edge
@@ -35,9 +35,10 @@ MOST_PIXELS = 128 * 128
 
 
 class MeanFieldCRF(keras.layers.Layer):
-    """What both CRFs share: the arguments, the weights and the mean-field iterations.
+    """What both CRFs share: the arguments (see `WindowedCRF`), the weights and the iterations.
 
-    Subclasses implement `kernels` and `message`; see `WindowedCRF` for the arguments.
+    A subclass has `kernels(image)`, which returns the appearance and the smoothness kernel without
+    the pairs `(i, i)`, and `message(kernel, q)`, the sum of `kernel[i, j] * q[j]` over `j`.
     """
 
     def __init__(
@@ -49,7 +50,6 @@ class MeanFieldCRF(keras.layers.Layer):
         theta_beta=13.0,
         theta_gamma=1.5,
         iterations=5,
-        normalization="symmetric",
         trainable=False,
         **kwargs,
     ):
@@ -60,8 +60,6 @@ class MeanFieldCRF(keras.layers.Layer):
             )
         if iterations < 1:
             raise ValueError(f"iterations is {iterations}, expected at least 1.")
-        if normalization not in ("symmetric", None):
-            raise ValueError(f"normalization is {normalization!r}, expected 'symmetric' or None.")
         # Under mixed precision half a float would not hold log probabilities.
         super().__init__(trainable=trainable, **({"dtype": "float32"} | kwargs))
         self.appearance_weight = appearance_weight
@@ -70,7 +68,6 @@ class MeanFieldCRF(keras.layers.Layer):
         self.theta_beta = theta_beta
         self.theta_gamma = theta_gamma
         self.iterations = iterations
-        self.normalization = normalization
 
     def build(self, shapes):
         num_classes = max(2, shapes[1][-1])
@@ -100,51 +97,30 @@ class MeanFieldCRF(keras.layers.Layer):
         log_q = ops.fori_loop(0, self.iterations, update, ops.log_softmax(logits, axis=1))
         return ops.transpose(log_q, (0, 2, 3, 1))  # (B, H, W, C)
 
-    def kernels(self, image):
-        """Returns the appearance and the smoothness kernel, normalized, without pairs (i, i)."""
-        raise NotImplementedError
-
-    def message(self, kernel, q):
-        """Returns the sum of `kernel[i, j] * q[j]` over `j`, `[B, C, H, W]`."""
-        raise NotImplementedError
-
     def get_config(self):
-        return super().get_config() | {
-            "appearance_weight": self.appearance_weight,
-            "smoothness_weight": self.smoothness_weight,
-            "theta_alpha": self.theta_alpha,
-            "theta_beta": self.theta_beta,
-            "theta_gamma": self.theta_gamma,
-            "iterations": self.iterations,
-            "normalization": self.normalization,
-        }
+        names = ["appearance_weight", "smoothness_weight", "iterations"]
+        names += ["theta_alpha", "theta_beta", "theta_gamma"]
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("seglib")
 class WindowedCRF(MeanFieldCRF):
     """Fully connected CRF, cut to the neighbors within a square window.
 
-    The kernels of a pixel and its `(2 radius + 1)^2 - 1` neighbors are computed once from the
-    picture; an iteration then adds up as many shifted maps. That is plain arithmetic on whole maps
-    and runs well on a GPU. Memory: one map `[H, W]` for each neighbor and kernel, and picture.
+    Memory: one map `[H, W]` for each of the `(2 radius + 1)^2 - 1` neighbors, kernel and picture.
+
+    It helps logits that are too smooth or too noisy for the picture's edges. It knows colors and no
+    shapes: a thin class vanishes into its neighbors. Measure each class before and after.
 
     Args:
         radius: how far the window reaches up, down, left and right, in pixels.
-        appearance_weight: `w1`, of the kernel of position and color. The default is weak: heavier
-            ones (3 to 10 are common, for logits of an eighth of the resolution) cost the pets'
-            border more than they gave pet and background, on training pictures of 128 px.
-        smoothness_weight: `w2`, of the kernel of position alone.
-        theta_alpha: reach of the appearance kernel, in pixels.
-        theta_beta: width of the appearance kernel in color, of 0 to 255 a channel.
-        theta_gamma: reach of the smoothness kernel, in pixels.
+        appearance_weight: `w1`. The default is weak: 3 to 10 are common, for logits of an eighth of
+            the resolution.
+        smoothness_weight: `w2`.
+        theta_alpha, theta_gamma: reach of the two kernels, in pixels.
+        theta_beta: width of the appearance kernel in color, of 0 to 255 per channel.
         iterations: mean-field updates.
-        normalization: `"symmetric"` divides `K[i, j]` of each kernel by the square root of the
-            product of the two pixels' sums `sum_j K[i, j]` (pair `(i, i)` and pixels inside the
-            window and the picture counted), so that the weights mean the same for any window, any
-            width, and at the picture's frame. It is the default of the authors' later code. `None`
-            takes the kernels as they are.
-        trainable: whether the two weights and the compatibility `mu` (Potts at first) are trained
-            with the network, through the iterations.
+        trainable: whether the two weights and `mu` are trained with the network.
 
     Shape:
         `(image, logits)`, `[B, H, W, 3]` with values 0 to 255 and `[B, H, W, C]`, to
@@ -157,18 +133,6 @@ class WindowedCRF(MeanFieldCRF):
     Example:
         >>> crf = WindowedCRF(radius=5)
         >>> model = keras.Model(model.input, crf([model.input, model.output]))
-
-    Reference:
-        Krähenbühl and Koltun, NIPS 2011; Teichmann and Cipolla, 2018.
-
-    When to use it:
-        With logits that are too smooth or too noisy for the picture's edges, such as those of a
-        network that ends at an eighth of the resolution.
-
-    What breaks:
-        It knows colors and no shapes: a thin class, such as the pets' border, vanishes into its
-        neighbors, and an object with the background's color leaks. Measure each class before and
-        after.
     """
 
     def __init__(self, *, radius=5, **kwargs):
@@ -198,8 +162,6 @@ class WindowedCRF(MeanFieldCRF):
         return self.normalize(ops.stack(appearance, 1)), self.normalize(ops.stack(smoothness, 1))
 
     def normalize(self, kernel):
-        if self.normalization is None:
-            return kernel
         scale = ops.rsqrt(1 + ops.sum(kernel, axis=1, keepdims=True))  # (B, 1, H, W)
         padded = self.pad(scale)
         neighbors = ops.concatenate([self.shift(padded, offset) for offset in self.offsets], axis=1)
@@ -229,26 +191,10 @@ class WindowedCRF(MeanFieldCRF):
 class DenseCRF(MeanFieldCRF):
     """Fully connected CRF, exactly: all pairs of pixels, for small pictures.
 
-    It holds a matrix of `(H W)^2` numbers for each kernel and picture, 1 GiB at 128 x 128 pixels:
-    the definition, to hold faster ones against.
-
-    Args:
-        radius: `None`, or cut to the square window of `WindowedCRF`.
-        **kwargs: the other arguments of `WindowedCRF`.
-
-    Shape:
-        As `WindowedCRF`; height and width must be known.
-
-    Raises:
-        ValueError: as `WindowedCRF`, and for pictures of more than 128 x 128 pixels.
-
-    Reference:
-        Krähenbühl and Koltun, NIPS 2011.
+    It holds a matrix of `(H W)^2` numbers for each kernel and picture, 1 GiB at 128 x 128 pixels,
+    the most that it takes; height and width must be known. Arguments, shapes and errors are those
+    of `WindowedCRF`, but for the radius.
     """
-
-    def __init__(self, *, radius=None, **kwargs):
-        super().__init__(**kwargs)
-        self.radius = radius
 
     def kernels(self, image):
         height, width = image.shape[2:]
@@ -264,32 +210,22 @@ class DenseCRF(MeanFieldCRF):
         down, right = np.divmod(np.arange(height * width, dtype="int32"), width)
         down, right = down[:, None] - down, right[:, None] - right  # (N, N)
         near = down**2 + right**2
-        weight = 1.0
-        if self.radius is not None:
-            weight = (np.maximum(abs(down), abs(right)) <= self.radius).astype("float32")
-        reach = weight * gaussian(near, self.theta_alpha)
+        reach, smoothness = (
+            np.exp(-near / (2 * theta**2)).astype("float32")
+            for theta in (self.theta_alpha, self.theta_gamma)
+        )
         appearance = reach * ops.exp(-color / (2 * self.theta_beta**2))
-        smoothness = ops.convert_to_tensor(weight * gaussian(near, self.theta_gamma))[None]
+        smoothness = ops.convert_to_tensor(smoothness)[None]
         return self.normalize(appearance), self.normalize(smoothness)
 
     def normalize(self, kernel):
-        size = kernel.shape[-1]
-        if self.normalization is not None:
-            scale = ops.rsqrt(ops.sum(kernel, axis=2))  # (B, N), the pair (i, i) counted
-            kernel = kernel * scale[:, :, None] * scale[:, None, :]
-        return kernel * (1 - np.eye(size, dtype="float32"))
+        scale = ops.rsqrt(ops.sum(kernel, axis=2))  # (B, N), the pair (i, i) counted
+        kernel = kernel * scale[:, :, None] * scale[:, None, :]
+        return kernel * (1 - np.eye(kernel.shape[-1], dtype="float32"))
 
     def message(self, kernel, q):
         flat = ops.reshape(q, (-1, q.shape[1], kernel.shape[-1]))  # (B, C, N)
         return ops.reshape(ops.matmul(flat, kernel), ops.shape(q))  # K is symmetric
-
-    def get_config(self):
-        return super().get_config() | {"radius": self.radius}
-
-
-def gaussian(squared_distance, width):
-    """Returns `exp(-d^2 / (2 width^2))` as float32."""
-    return np.exp(-squared_distance / (2 * width**2)).astype("float32")
 
 
 def negative(image):

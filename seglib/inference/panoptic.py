@@ -76,11 +76,7 @@ def merge(
 
 
 def check_detections(detections, label_map, things):
-    """Returns masks (bool), classes and scores of detections that fit the label map.
-
-    Raises:
-        ValueError: as `merge` says.
-    """
+    """Returns masks (bool), classes and scores of detections, or raises as `merge` says."""
     if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
         raise ValueError(
             f"The label map is {label_map.dtype} of shape {label_map.shape}, expected whole "

@@ -20,25 +20,21 @@ def predict_windows(
     batch_size=4,
     output="labels",
     out=None,
-    pad_value=GRAY,
 ):
     """Predicts one picture of any size in overlapping windows.
 
     Near its edges a window knows too little of the picture. So the outermost `margin` pixels of a
     window count nothing where another window continues, and over the rest of the overlap its
-    weight falls from 1 to 0 as that of its neighbor rises: the weights sum to 1 everywhere and
-    there is no seam. At the picture's own frame a window counts in full, as the whole picture
-    would there.
-
-    A network that looks no farther than `margin` pixels gives exactly what it gives for the whole
-    picture. One that looks farther (most do) gives nearly that; a larger overlap brings it nearer.
+    weight falls from 1 to 0 as that of its neighbor rises: the weights sum to 1 everywhere. At the
+    picture's own frame a window counts in full. A network that looks no farther than `margin`
+    pixels gives exactly what it gives for the whole picture; one that looks farther, nearly that.
 
     Windows begin at multiples of `multiple`, so that a network with strides sees the same grid as
-    in the whole picture, and the picture is padded below and on the right to that, as
+    in the whole picture, and the picture is padded with gray below and on the right to that, as
     `SegmentationModel` does itself.
 
-    Memory: one batch in the model, and probabilities for a strip of the picture's width and the
-    window's height. A picture that is a `numpy.memmap` is never loaded as a whole.
+    In memory are one batch and the probabilities of a strip of the picture's width and the window's
+    height. A picture that is a `numpy.memmap` is never loaded as a whole.
 
     Args:
         model: Keras model from an image `[B, h, w, 3]` to logits `[B, h, w, C]`.
@@ -46,13 +42,12 @@ def predict_windows(
         window: height and width of a window in pixels; by default the size that the model was
             built for, or 512. Smaller pictures make smaller windows if the model takes any size.
         overlap: pixels that neighboring windows share at least.
-        margin: pixels at a window's inner edges that count nothing, at most half the overlap
-            (then each pixel comes from one window); by default a quarter of it.
+        margin: see above; at most half the overlap (then each pixel comes from one window), by
+            default a quarter of it.
         multiple: the stride of the network's coarsest level; 1 for a network without strides.
         batch_size: windows per call of the model.
-        output: `"labels"`, or `"probabilities"` (float32 `[H, W, C]`, as large as that is).
+        output: `"labels"` or `"probabilities"`.
         out: array to write into, such as a memmap; by default a new one.
-        pad_value: what lies outside the picture.
 
     Returns:
         Label map `[H, W]`, uint8 (uint16 for more than 256 classes), or probabilities `[H, W, C]`,
@@ -83,14 +78,15 @@ def predict_windows(
     )
     num_classes = max(2, model.output_shape[-1])
     out = prepare_output(out, image.shape[:2], num_classes, output)
-    predictions = window_probabilities(model, image, rows, columns, batch_size, pad_value)
+    predictions = window_probabilities(model, image, rows, columns, batch_size)
     # What the strip of windows at hand adds up to; it moves down the picture.
     strip = np.zeros((rows.window, columns.padded, num_classes), "float32")
-    for top, row_weights, end in zip(rows.starts, rows.weights, rows.ends(), strict=True):
+    ends = (*rows.starts[1:], rows.padded)  # up to where no later window reaches
+    for top, row_weights, end in zip(rows.starts, rows.weights, ends, strict=True):
         for left, weights in zip(columns.starts, columns.weights, strict=True):
             weighted = next(predictions) * (row_weights[:, None, None] * weights[:, None])
             strip[:, left : left + columns.window] += weighted
-        done = end - top  # no later window reaches these rows
+        done = end - top
         finished = strip[: min(end, image.shape[0]) - top, : image.shape[1]]
         out[top : top + len(finished)] = (
             finished.argmax(axis=-1) if output == "labels" else finished
@@ -102,35 +98,18 @@ def predict_windows(
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """Where the windows lie along one axis of the picture.
+    """Where the windows lie along one axis of the picture."""
 
-    Attributes:
-        window: pixels of a window.
-        padded: pixels of the padded picture.
-        starts: first pixel of each window.
-        weights: float32 `[len(starts), window]`; at each pixel of the picture they sum to 1.
-    """
-
-    window: int
-    padded: int
-    starts: tuple[int, ...]
-    weights: np.ndarray
-
-    def ends(self):
-        """Returns, for each window, up to where no later window reaches."""
-        return (*self.starts[1:], self.padded)
+    window: int  # pixels of a window
+    padded: int  # pixels of the padded picture
+    starts: tuple[int, ...]  # first pixel of each window
+    weights: np.ndarray  # float32 [len(starts), window]; at each pixel they sum to 1
 
 
 def plan_axis(size, built, window, overlap, margin, multiple):
-    """Spreads as few windows as possible evenly over one axis.
+    """Spreads as few windows as possible evenly over one axis of a picture of `size` pixels.
 
-    Args:
-        size: of the picture, in pixels.
-        built: the size that the model was built for, or `None`.
-        window: as in `predict_windows`, as are the others.
-
-    Raises:
-        ValueError: for sizes that do not fit each other.
+    `built` is the size that the model was built for; see `predict_windows` for the others.
     """
     window = window or built or 512
     if built not in (None, window):
@@ -175,16 +154,14 @@ def blend(padded, window, starts, overlap, margin):
     return weights.astype("float32")
 
 
-def window_probabilities(model, image, rows, columns, batch_size, pad_value):
-    """Yields the class probabilities of each window `[h, w, C]`, row by row of windows.
-
-    All batches have one size, so that the model is compiled once.
-    """
+def window_probabilities(model, image, rows, columns, batch_size):
+    """Yields the class probabilities of each window `[h, w, C]`, row by row of windows."""
     corners = [(top, left) for top in rows.starts for left in columns.starts]
+    # All batches have one size, so that the model is compiled once.
     batch_size = min(batch_size, len(corners))
     shape = (batch_size, rows.window, columns.window, image.shape[2])
     for first in range(0, len(corners), batch_size):
-        batch = np.full(shape, pad_value, "float32")
+        batch = np.full(shape, GRAY, "float32")
         some = corners[first : first + batch_size]
         for (top, left), pixels in zip(some, batch, strict=False):
             part = image[top : top + rows.window, left : left + columns.window]
@@ -196,10 +173,9 @@ def window_probabilities(model, image, rows, columns, batch_size, pad_value):
 
 def prepare_output(out, size, num_classes, output):
     """Returns the array to fill, and raises if the one given cannot hold the result."""
+    shape, dtype = (*size, num_classes), np.float32
     if output == "labels":
         shape, dtype = tuple(size), np.uint8 if num_classes <= 256 else np.uint16
-    else:
-        shape, dtype = (*size, num_classes), np.float32
     if out is None:
         return np.zeros(shape, dtype)
     if tuple(out.shape) != shape or not np.can_cast(dtype, out.dtype, "same_kind"):

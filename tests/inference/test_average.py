@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax
 
 from seglib.inference import ViewAverage, test_time_average
 from seglib.metrics import MeanIoU
@@ -42,22 +42,17 @@ def column_network():
 def test_one_plain_view_is_the_model(size):
     model = small_network(shape=(*size, 3))
     plain = model.predict(IMAGES, verbose=0)
-    logits = test_time_average(model, (1,), flip=False, average="logits")
-    np.testing.assert_array_equal(logits.predict(IMAGES, verbose=0), plain)
-    probabilities = test_time_average(model, (1,), flip=False)
-    np.testing.assert_allclose(
-        probabilities.predict(IMAGES, verbose=0), log_softmax(plain, axis=-1), atol=1e-5
-    )
+    answer = test_time_average(model, (1,), flip=False).predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(answer, log_softmax(plain, axis=-1), atol=1e-5)
 
 
-@pytest.mark.parametrize(("average", "roundings"), [("probabilities", 8), ("logits", 0)])
-def test_a_mirrored_picture_gets_the_mirrored_answer(average, roundings):
-    # The mean of two logits is exact, too. The logarithm of two probabilities' mean goes through
-    # exp and log, which may round differently for each place in a vector.
-    model = test_time_average(small_network(), (1,), average=average)
+def test_a_mirrored_picture_gets_the_mirrored_answer():
+    # The logits are exact. The logarithm of two probabilities' mean goes through exp and log, which
+    # may round differently for each place in a vector.
+    model = test_time_average(small_network(), (1,))
     answer = model.predict(IMAGES, verbose=0)
     mirrored = model.predict(IMAGES[:, :, ::-1], verbose=0)
-    bound = roundings * 2**-24 * np.abs(answer).max()
+    bound = 8 * 2**-24 * np.abs(answer).max()
     np.testing.assert_allclose(mirrored[:, :, ::-1], answer, rtol=0, atol=bound)
 
 
@@ -72,8 +67,6 @@ def test_the_mean_of_two_views_in_numpy():
     model = small_network()
     plain = model.predict(IMAGES, verbose=0)
     turned = model.predict(IMAGES[:, :, ::-1], verbose=0)[:, :, ::-1]
-    logits = test_time_average(model, (1,), average="logits").predict(IMAGES, verbose=0)
-    np.testing.assert_allclose(logits, (plain + turned) / 2, atol=1e-5)
     log_p = test_time_average(model, (1,)).predict(IMAGES, verbose=0)
     mean = (softmax(plain, -1) + softmax(turned, -1)) / 2
     np.testing.assert_allclose(np.exp(log_p), mean, atol=1e-6)
@@ -83,13 +76,13 @@ def test_the_mean_of_two_views_in_numpy():
 def test_two_scales_by_hand():
     # A checkerboard of 0 and 4, halved in a wide filter, is 2 inside; its answer, enlarged, too.
     board = np.indices((64, 64)).sum(0) % 2 * 4.0
-    model = test_time_average(
-        column_network(), (1, 0.5), flip=False, average="logits", input_shape=(64, 64, 1)
-    )
-    answer = model.predict(board[None, ..., None], verbose=0)[0]
+    options = {"flip": False, "input_shape": (64, 64, 1)}
+    model = test_time_average(column_network(), (1, 0.5), **options)
+    answer = np.exp(model.predict(board[None, ..., None], verbose=0)[0])
     inside = np.s_[8:-8, 8:-8]
-    np.testing.assert_allclose(answer[..., 0][inside], ((board + 2) / 2)[inside], atol=1e-4)
-    np.testing.assert_array_equal(answer[..., 1], 0)
+    mean = (expit(board) + expit(2)) / 2
+    np.testing.assert_allclose(answer[..., 0][inside], mean[inside], atol=1e-4)
+    np.testing.assert_allclose(answer.sum(-1), 1, atol=1e-5)
 
 
 def test_one_sure_view_by_hand():
@@ -105,25 +98,15 @@ def test_one_sure_view_by_hand():
     picture = np.full((1, 1, 2, 1), 30.0, "float32")
     log_p = test_time_average(model, (1,)).predict(picture, verbose=0)
     np.testing.assert_allclose(np.exp(log_p[..., 0]), 0.75, atol=1e-6)
-    logits = test_time_average(model, (1,), average="logits").predict(picture, verbose=0)
-    np.testing.assert_allclose(logits[..., 0], 15)
 
 
-@pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_one_channel_stays_one_channel(average):
+def test_one_channel_stays_one_channel():
     model = small_network(channels=1)
     plain = model.predict(IMAGES, verbose=0)
     turned = model.predict(IMAGES[:, :, ::-1], verbose=0)[:, :, ::-1]
-    answer = test_time_average(model, (1,), average=average).predict(IMAGES, verbose=0)
+    answer = test_time_average(model, (1,)).predict(IMAGES, verbose=0)
     assert answer.shape == plain.shape
-
-    def probability(z):
-        return 1 / (1 + np.exp(-z))
-
-    expected = probability((plain + turned) / 2)
-    if average == "probabilities":
-        expected = (probability(plain) + probability(turned)) / 2
-    np.testing.assert_allclose(probability(answer), expected, atol=1e-6)
+    np.testing.assert_allclose(expit(answer), (expit(plain) + expit(turned)) / 2, atol=1e-6)
 
 
 def test_probabilities_far_below_float32_survive():
@@ -178,7 +161,6 @@ def test_logits_stay_float32_under_mixed_precision():
         ({"scales": (0.5, 1)}, "expected numbers for height and width"),
         ({"scales": ()}, "expected factors above 0"),
         ({"scales": (1, -1)}, "expected factors above 0"),
-        ({"average": "max"}, "expected 'probabilities' or 'logits'"),
     ],
 )
 def test_arguments_that_make_no_sense(options, message):
@@ -195,7 +177,6 @@ def test_a_model_of_one_size_takes_no_other_scale():
 
 
 def test_the_layers_config_makes_the_same_layer():
-    layer = ViewAverage(small_network(), (1, 2), flip=False, average="logits", multiple=16)
+    layer = ViewAverage(small_network(), (1, 2), flip=False)
     config = ViewAverage.from_config(layer.get_config()).get_config()
-    for key in ("scales", "flip", "average", "multiple"):
-        assert config[key] == getattr(layer, key)
+    assert config["scales"] == (1, 2) and config["flip"] is False

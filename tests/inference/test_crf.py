@@ -11,7 +11,7 @@ BACKEND = keras.backend.backend()
 to_numpy = keras.ops.convert_to_numpy
 
 
-def defined(image, logits, *, w1, w2, alpha, beta, gamma, iterations, symmetric, radius=None):
+def defined(image, logits, *, w1, w2, alpha, beta, gamma, iterations, radius=None):
     """Mean field as the paper writes it, pixel by pixel, in float64."""
     height, width, classes = logits.shape
     pixels = [(y, x) for y in range(height) for x in range(width)]
@@ -27,10 +27,8 @@ def defined(image, logits, *, w1, w2, alpha, beta, gamma, iterations, symmetric,
             smoothness[i, j] = np.exp(-near / (2 * gamma**2))
     kernel = 0
     for weight, one in ((w1, appearance), (w2, smoothness)):
-        if symmetric:
-            sums = one.sum(axis=1)
-            one = one / np.sqrt(sums[:, None] * sums[None, :])
-        kernel = kernel + weight * one
+        sums = one.sum(axis=1)
+        kernel = kernel + weight * one / np.sqrt(sums[:, None] * sums[None, :])
     np.fill_diagonal(kernel, 0)
     flat = logits.reshape(-1, classes).astype("float64")
     q = softmax(flat, axis=-1)
@@ -56,35 +54,28 @@ WEIGHTS = {"appearance_weight": 1.5, "smoothness_weight": 0.7}
 SHORT = {"w1": 1.5, "w2": 0.7, "alpha": 4.0, "beta": 15.0, "gamma": 1.5, "iterations": 3}
 
 
-@pytest.mark.parametrize("normalization", ["symmetric", None])
-@pytest.mark.parametrize("radius", [None, 2])
-def test_dense_is_the_papers_sum(radius, normalization):
-    image, logits = pair(batch=2)
-    crf = DenseCRF(radius=radius, normalization=normalization, **SETTINGS, **WEIGHTS)
+def is_the_papers_sum(crf, size, radius):
+    image, logits = pair(size, batch=2)
     q = np.exp(to_numpy(crf([image, logits])))
     for n in range(2):
-        expected = defined(
-            image[n], logits[n], symmetric=normalization is not None, radius=radius, **SHORT
-        )
+        expected = defined(image[n], logits[n], radius=radius, **SHORT)
         np.testing.assert_allclose(q[n], expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("normalization", ["symmetric", None])
+def test_dense_is_the_papers_sum():
+    is_the_papers_sum(DenseCRF(**SETTINGS, **WEIGHTS), (5, 6), None)
+
+
 @pytest.mark.parametrize(("size", "radius"), [((5, 6), 1), ((9, 7), 3), ((1, 6), 2)])
-def test_windowed_is_dense_with_the_same_window(size, radius, normalization):
-    image, logits = pair(size, batch=2)
-    options = {"radius": radius, "normalization": normalization, **SETTINGS, **WEIGHTS}
-    windowed = to_numpy(WindowedCRF(**options)([image, logits]))
-    dense = to_numpy(DenseCRF(**options)([image, logits]))
-    np.testing.assert_allclose(windowed, dense, atol=1e-5)
+def test_windowed_is_the_papers_sum_within_the_window(size, radius):
+    is_the_papers_sum(WindowedCRF(radius=radius, **SETTINGS, **WEIGHTS), size, radius)
 
 
-@pytest.mark.parametrize("normalization", ["symmetric", None])
-def test_a_window_over_the_whole_picture_is_the_fully_connected_crf(normalization):
+def test_a_window_over_the_whole_picture_is_the_fully_connected_crf():
     image, logits = pair((6, 7))
-    options = {"normalization": normalization, **SETTINGS, **WEIGHTS}
-    windowed = to_numpy(WindowedCRF(radius=6, **options)([image, logits]))
-    np.testing.assert_allclose(windowed, to_numpy(DenseCRF(**options)([image, logits])), atol=1e-5)
+    windowed = to_numpy(WindowedCRF(radius=6, **SETTINGS, **WEIGHTS)([image, logits]))
+    dense = to_numpy(DenseCRF(**SETTINGS, **WEIGHTS)([image, logits]))
+    np.testing.assert_allclose(windowed, dense, atol=1e-5)
 
 
 @pytest.fixture(params=[DenseCRF, WindowedCRF])
@@ -94,22 +85,21 @@ def crf_class(request):
 
 def test_zero_weights_leave_the_softmax(crf_class):
     image, logits = pair()
-    crf = crf_class(radius=2, appearance_weight=0.0, smoothness_weight=0.0)
+    crf = crf_class(appearance_weight=0.0, smoothness_weight=0.0)
     np.testing.assert_allclose(
         to_numpy(crf([image, logits])), log_softmax(logits, axis=-1), atol=1e-6
     )
 
 
 def test_two_pixels_by_hand():
-    # Equal colors, no normalization, one step: each pixel hears the other's Q, weighted by
-    # k = w2 exp(-1 / 2). Q of the second pixel is (3/4, 1/4), so the first gets -k (1/4, 3/4).
+    # Equal colors, one step: each pixel hears the other's Q, weighted by w2 exp(-1 / 2), over the
+    # sum of that and the 1 of the pixel itself, the same for both: k. Q of the second pixel is
+    # (3/4, 1/4), so the first gets -k (1/4, 3/4).
     image = np.full((1, 1, 2, 3), 50.0, "float32")
     logits = np.array([0, 0, np.log(3), 0], "float32").reshape(1, 1, 2, 2)
-    crf = WindowedCRF(
-        radius=1, appearance_weight=0.0, smoothness_weight=2.0, theta_gamma=1.0, iterations=1,
-        normalization=None,
-    )  # fmt: skip
-    k = 2 * np.exp(-0.5)
+    options = {"appearance_weight": 0.0, "smoothness_weight": 2.0, "theta_gamma": 1.0}
+    crf = WindowedCRF(radius=1, iterations=1, **options)
+    k = 2 * np.exp(-0.5) / (1 + np.exp(-0.5))
     expected = [-k / 4, -3 * k / 4], [np.log(3) - k / 2, -k / 2]
     np.testing.assert_allclose(
         to_numpy(crf([image, logits]))[0, 0], log_softmax(expected, axis=-1), atol=1e-6
@@ -118,7 +108,7 @@ def test_two_pixels_by_hand():
 
 def test_classes_are_alike(crf_class):
     image, logits = pair(classes=4)
-    crf, order = crf_class(radius=2, **SETTINGS, **WEIGHTS), [2, 0, 3, 1]
+    crf, order = crf_class(**SETTINGS, **WEIGHTS), [2, 0, 3, 1]
     np.testing.assert_allclose(
         to_numpy(crf([image, logits[..., order]])),
         to_numpy(crf([image, logits]))[..., order],
@@ -198,7 +188,7 @@ def test_one_channel_becomes_two_classes():
 def test_in_a_model_that_predicts_and_saves(size, tmp_path):
     image = keras.Input((*size, 3))
     logits = keras.layers.Conv2D(3, 3, padding="same")(image)
-    crf = WindowedCRF(radius=1, theta_beta=20.0, iterations=2, normalization=None)
+    crf = WindowedCRF(radius=1, theta_beta=20.0, iterations=2)
     model = keras.Model(image, crf([image, logits]))
     pictures = pair((6, 8), batch=3)[0]
     answer = model.predict(pictures, verbose=0)
@@ -271,7 +261,6 @@ def test_learned_weights_have_the_slope_of_the_loss():
         ({"radius": 0}, "expected at least 1 pixel"),
         ({"iterations": 0}, "expected at least 1"),
         ({"theta_beta": 0.0}, "expected widths above 0"),
-        ({"normalization": "mean"}, "expected 'symmetric' or None"),
     ],
 )
 def test_arguments_that_make_no_sense(options, message):

@@ -43,7 +43,7 @@ def strided_network():
     """Sees a grid of 4 pixels and pads as `SegmentationModel`; depends on under 16 pixels."""
     keras.utils.set_random_seed(0)
     image = keras.Input((None, None, 3))
-    x = PadToMultiple(4)(keras.layers.Rescaling(1 / 127.5, dtype="float32")(image))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(PadToMultiple(4)(image))
     x = keras.layers.Conv2D(6, 4, strides=4, activation="relu")(x)
     x = keras.layers.Conv2D(3, 3, padding="same")(x)
     return keras.Model(image, CropTo()([Upsample(4)(x), image]))
@@ -73,11 +73,8 @@ def test_equals_the_whole_picture(network, size, overlap, margin):
 def test_a_network_with_strides_sees_the_same_grid(size):
     model = strided_network()
     image = picture(size)
-    # What the model pads (127 after rescaling to 0 ... 2) lies outside the rescaling here.
-    result = predict_windows(
-        model, image, window=48, overlap=32, margin=16, multiple=4, output="probabilities",
-        pad_value=127 * 127.5,
-    )  # fmt: skip
+    options = {"window": 48, "overlap": 32, "margin": 16, "multiple": 4}
+    result = predict_windows(model, image, output="probabilities", **options)
     np.testing.assert_allclose(result, whole(model, image), atol=1e-5)
 
 

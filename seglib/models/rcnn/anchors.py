@@ -9,13 +9,11 @@ def anchors_per_level(height, width, *, strides, sizes, ratios, offset=0.5):
     One box of each ratio stands at the center of every cell of a feature map.
 
     Args:
-        height: of the picture, in pixels.
-        width: likewise.
+        height, width: of the picture, in pixels.
         strides: pixels per cell, one per level, from fine to coarse.
         sizes: side of the square anchor in pixels, one per level.
         ratios: height divided by width; all shapes of a size have the same area.
-        offset: where in its cell an anchor's center is: 0.5 is the middle, 0 the corner, where some
-            other implementations have it.
+        offset: where in its cell an anchor's center is: 0.5 is the middle, 0 the upper left corner.
 
     Returns:
         A list of float32 NumPy arrays `[A, 4]`: row by row, column by column, then ratio by ratio.
@@ -24,25 +22,19 @@ def anchors_per_level(height, width, *, strides, sizes, ratios, offset=0.5):
     Raises:
         ValueError: unless there are as many sizes as strides, and all are positive.
 
-    Example:
-        >>> anchors_per_level(64, 64, strides=(16, 32), sizes=(32, 64), ratios=(0.5, 1, 2))
-        # arrays of shape (48, 4) and (12, 4)
-
     Reference:
-        Ren et al.: Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks,
-        NeurIPS 2015, section 3.1.1; one size per level: Lin et al.: Feature Pyramid Networks for
-        Object Detection, CVPR 2017, section 4.1.
+        Ren et al.: Faster R-CNN, NIPS 2015, section 3.1.1; one size per level: Lin et al.: Feature
+        Pyramid Networks for Object Detection, CVPR 2017, section 4.1.
     """
     if len(strides) != len(sizes):
         raise ValueError(
             f"There are {len(strides)} strides and {len(sizes)} sizes, expected one of each for "
             "each level."
         )
-    for name, values in (("strides", strides), ("sizes", sizes), ("ratios", ratios)):
+    given = {"strides": strides, "sizes": sizes, "ratios": ratios, "picture": (height, width)}
+    for name, values in given.items():
         if not len(values) or np.min(values) <= 0:
             raise ValueError(f"{name} is {values}, expected numbers above 0.")
-    if height < 1 or width < 1:
-        raise ValueError(f"The picture is {height} x {width} px, expected at least 1 x 1.")
     root, found = np.sqrt(np.asarray(ratios, float)), []
     for stride, size in zip(strides, sizes, strict=True):
         rows = (np.arange(-(-height // stride)) + offset) * stride

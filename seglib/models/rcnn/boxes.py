@@ -1,15 +1,14 @@
 """Boxes: area, overlap, and the refinement that turns one box into another.
 
 A box is `(y1, x1, y2, x2)` in pixels, its edges, not the centers of its outermost pixels: columns 3
-to 5 are `x1 = 3, x2 = 6`. A box that only fills up a batch is all zeros.
+to 5 are `x1 = 3, x2 = 6`. A box that only fills up a batch is all zeros. Arguments are `[..., 4]`,
+unless stated otherwise, and results float32: 16 bits cannot hold half a pixel at 3000.
 """
 
 import math
 
 from keras import ops
 
-# What a refinement is divided by, so that its four numbers spread about as widely.
-DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 # No refinement enlarges a side more than this: exp of an early, wild prediction would overflow.
 LARGEST_LOG = math.log(1000 / 16)
 # A side of nothing has no logarithm; those of the boxes that fill up a batch count as this, px.
@@ -17,32 +16,16 @@ SMALLEST_SIDE = 1e-6
 
 
 def area(boxes):
-    """Returns the area of each box, in square pixels; 0 where an edge is on the wrong side.
-
-    Args:
-        boxes: `[..., 4]`.
-
-    Returns:
-        `[...]`, float32.
-    """
+    """Returns the area of each box, `[...]`, in square pixels; 0 with an edge on the wrong side."""
     y1, x1, y2, x2 = edges(boxes)
     return ops.maximum(y2 - y1, 0.0) * ops.maximum(x2 - x1, 0.0)
 
 
 def iou_matrix(a, b):
-    """Returns the intersection over union of every box of `a` with every box of `b`.
-
-    Args:
-        a: boxes, `[..., N, 4]`.
-        b: boxes, `[..., M, 4]`.
+    """Returns the IoU of every box of `a`, `[..., N, 4]`, with every box of `b`, `[..., M, 4]`.
 
     Returns:
-        `[..., N, M]`, float32, 0 to 1. Two boxes without area have 0, and so has a box that is not
-        a number.
-
-    Example:
-
-        iou_matrix([[0, 0, 2, 2]], [[0, 1, 2, 3], [5, 5, 5, 5]])  # [[1/3, 0]]
+        `[..., N, M]`, 0 to 1. Two boxes without area have 0, and so has a box that is not a number.
     """
     ay1, ax1, ay2, ax2 = (x[..., :, None] for x in edges(a))  # each (..., N, 1)
     by1, bx1, by2, bx2 = (x[..., None, :] for x in edges(b))  # each (..., 1, M)
@@ -54,19 +37,12 @@ def iou_matrix(a, b):
     return ops.where(some, both / ops.where(some, union, 1.0), 0.0)
 
 
-def encode(boxes, anchors, deviations=DEVIATIONS):
+def encode(boxes, anchors, deviations):
     """Returns the refinement that turns each anchor into its box.
 
     The center moves by `dy` heights and `dx` widths of the anchor; its height and width grow by a
-    factor whose logarithm is `dh` and `dw`; all four are divided by `deviations`.
-
-    Args:
-        boxes: the targets, `[..., 4]`.
-        anchors: the origins, the same shape.
-        deviations: four numbers, for dy, dx, dh and dw.
-
-    Returns:
-        `[..., 4]`, (dy, dx, dh, dw), float32. Finite also for boxes without area.
+    factor whose logarithm is `dh` and `dw`; all four are divided by `deviations`, so that they
+    spread about as widely. The result, (dy, dx, dh, dw), is finite also for boxes without area.
 
     Reference:
         Girshick et al.: Rich feature hierarchies for accurate object detection and semantic
@@ -86,16 +62,10 @@ def encode(boxes, anchors, deviations=DEVIATIONS):
     return ops.stack(deltas, axis=-1) / ops.convert_to_tensor(deviations, "float32")
 
 
-def decode(deltas, anchors, deviations=DEVIATIONS):
+def decode(deltas, anchors, deviations):
     """Returns the box that each refinement makes of its anchor: the inverse of `encode`.
 
-    Args:
-        deltas: (dy, dx, dh, dw) divided by `deviations`, `[..., 4]`.
-        anchors: boxes, `[..., 4]`.
-        deviations: four numbers, for dy, dx, dh and dw.
-
-    Returns:
-        `[..., 4]`, float32. No side grows by a factor of more than 1000/16.
+    No side grows by a factor of more than 1000/16.
     """
     deltas = ops.cast(deltas, "float32") * ops.convert_to_tensor(deviations, "float32")
     dy, dx, dh, dw = (deltas[..., k] for k in range(4))
@@ -108,15 +78,7 @@ def decode(deltas, anchors, deviations=DEVIATIONS):
 
 
 def clip(boxes, height, width):
-    """Returns the part of each box that lies within the picture.
-
-    Args:
-        boxes: `[..., 4]`.
-        height, width: of the picture, in pixels; numbers or scalar tensors.
-
-    Returns:
-        `[..., 4]`, float32. A box that lies wholly outside has no area.
-    """
+    """Returns the part of each box in a picture of this size; a box wholly outside has no area."""
     y1, x1, y2, x2 = edges(boxes)
     height, width = ops.cast(height, "float32"), ops.cast(width, "float32")
     rows = (ops.minimum(ops.maximum(y, 0.0), height) for y in (y1, y2))
@@ -126,13 +88,12 @@ def clip(boxes, height, width):
 
 
 def edges(boxes):
-    """Returns y1, x1, y2 and x2 of boxes `[..., 4]`, each `[...]`."""
-    # Always float32: 16 bits cannot hold half a pixel at 3000.
+    """Returns y1, x1, y2 and x2 of boxes, each `[...]`."""
     boxes = ops.cast(boxes, "float32")
     return tuple(boxes[..., k] for k in range(4))
 
 
 def center(boxes):
-    """Returns the center (y, x), the height and the width of boxes `[..., 4]`."""
+    """Returns the center (y, x), the height and the width of boxes."""
     y1, x1, y2, x2 = edges(boxes)
     return 0.5 * (y1 + y2), 0.5 * (x1 + x2), y2 - y1, x2 - x1

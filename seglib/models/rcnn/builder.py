@@ -7,52 +7,30 @@ from seglib.models.rcnn.matterport import is_matterport, matterport
 from seglib.models.rcnn.model import MaskRCNN
 
 
-def mask_rcnn(
-    num_classes=None, *, config=None, backbone=None, weights="imagenet", image_size=None, **settings
-):
-    """Builds a Mask R-CNN.
+def mask_rcnn(num_classes=None, *, backbone=None, weights="imagenet", image_size=None, **settings):
+    """Builds a Mask R-CNN; `MaskRCNN(config)` does so from a whole `MaskRCNNConfig`.
 
     Args:
         num_classes: of the objects, without the background; by default as many as `class_names`
             has, or 80.
-        config: a whole `MaskRCNNConfig`, in place of all other arguments.
         backbone: a name that `seglib.models.backbone` knows; by default `"resnet50"`.
         weights: of the backbone: `"imagenet"`, the path of a weights file, or `None`. Or of the
-            whole model: the path of a file that matterport's Mask R-CNN saved; see
-            `seglib.models.rcnn.matterport`. The backbone then is a ResNet-101 by default.
+            whole model: the path of a file that matterport's Mask R-CNN saved, whose backbone is a
+            ResNet-101 by default; see `seglib.models.rcnn.matterport`.
         image_size: height and width that pictures are fitted into, a number or a pair, multiples
             of 32.
         settings: any other field of `MaskRCNNConfig`, by name, such as `class_names`.
 
-    Returns:
-        `MaskRCNN`, from pictures `[B, H, W, 3]`, values 0 to 255, to detections; its method
-        `detect` takes pictures of any size.
-
-    Raises:
-        ValueError: for an impossible setting, or a config beside other arguments.
-
     Example:
         >>> model = mask_rcnn(2, backbone="mobilenet_v2", image_size=256)
         >>> model = mask_rcnn(class_names=COCO_CLASSES, weights="mask_rcnn_coco.h5")
-        >>> model = mask_rcnn(config=MaskRCNNConfig.small())
-        >>> model.compile(model.config.make_optimizer())
-
-    Reference:
-        He, Gkioxari, Dollár, Girshick: Mask R-CNN, ICCV 2017.
     """
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    if num_classes is None and settings.get("class_names"):
+        num_classes = len(settings["class_names"])
     given = {"num_classes": num_classes, "backbone": backbone, "image_size": image_size}
     given = {name: value for name, value in given.items() if value is not None} | settings
-    if config is not None:
-        if given:
-            raise ValueError(
-                f"config and {', '.join(given)} were given, expected one or the other. "
-                "dataclasses.replace(config, …) changes a configuration."
-            )
-        return MaskRCNN(config)
-    if isinstance(image_size, int):
-        given["image_size"] = (image_size, image_size)
-    if num_classes is None and settings.get("class_names"):
-        given["num_classes"] = len(settings["class_names"])
     if isinstance(weights, str | os.PathLike) and is_matterport(weights):
         return matterport(weights, **given)
     return MaskRCNN(MaskRCNNConfig(weights=weights, **given))

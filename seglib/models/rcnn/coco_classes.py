@@ -1,4 +1,7 @@
-"""The 80 classes of COCO."""
+"""The 80 classes of COCO, in the order of their category ids, of which it uses 80 out of 90.
+
+Lin et al.: Microsoft COCO: Common Objects in Context, ECCV 2014.
+"""
 
 COCO_CLASSES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -13,7 +16,3 @@ COCO_CLASSES = (
     *("refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
     "toothbrush",
 )
-"""In the order of their category ids, of which COCO uses 80 out of 90.
-
-Lin et al.: Microsoft COCO: Common Objects in Context, ECCV 2014.
-"""

@@ -18,15 +18,11 @@ LOSSES = (
     "semantic_loss",
 )
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
-OPTIMIZERS = ("sgd", "adamw")
 
 
 def setting(default, meaning):
     """A field of the configuration, whose meaning `table` prints."""
-    metadata = {"meaning": meaning}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={"meaning": meaning})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +30,10 @@ class MaskRCNNConfig:
     """The settings of a Mask R-CNN and of its training; `print(config)` explains each number.
 
     The defaults are those of the papers for COCO: a ResNet-50 with a feature pyramid. Tuples may be
-    given as lists. Change a configuration with `dataclasses.replace`.
+    given as lists, as JSON has them. Change a configuration with `dataclasses.replace`.
 
     Raises:
         ValueError: for an impossible value, naming it and what was expected.
-
-    Example:
-        >>> config = MaskRCNNConfig.small(class_names=("cat", "dog"))
-        >>> config = dataclasses.replace(config, max_detections=20)
-        >>> print(config)
 
     Reference:
         He, Gkioxari, Dollár, Girshick: Mask R-CNN, ICCV 2017, section 3.1; Lin et al.: Feature
@@ -113,7 +104,7 @@ class MaskRCNNConfig:
     max_detections: int = setting(100, "most detections per picture")
 
     # --- training
-    loss_weights: dict[str, float] = setting(dict.fromkeys(LOSSES, 1.0), "factor of each loss")
+    loss_weights: dict[str, float] | None = setting(None, "factor of each loss")  # 1 if not given
     optimizer: str = setting("sgd", "'sgd', or 'adamw' on a cosine")
     learning_rate: float = setting(0.02, "the highest rate; 0.02 is for 16 pictures per step")
     momentum: float = setting(0.9, "of 'sgd'")
@@ -124,15 +115,14 @@ class MaskRCNNConfig:
     seed: int = setting(0, "of the samples that the losses are computed on")
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):  # lists come out of JSON files
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
-        weights = dict.fromkeys(LOSSES, 1.0) | dict(self.loss_weights)
+        weights = dict.fromkeys(LOSSES, 1.0) | dict(self.loss_weights or {})
         object.__setattr__(self, "loss_weights", weights)
         check_numbers(self)
-        check_sizes(self)
-        check_names(self)
+        check_together(self)
 
     @classmethod
     def small(cls, **changes):
@@ -178,8 +168,7 @@ class MaskRCNNConfig:
     @property
     def levels(self):
         """The levels of the pyramid that are used, from fine to coarse."""
-        used = {*self.rpn_levels, *self.roi_levels}
-        return tuple(level for level in LEVELS if level in used)
+        return tuple(level for level in LEVELS if level in self.rpn_levels + self.roi_levels)
 
     @property
     def strides(self):
@@ -191,47 +180,19 @@ class MaskRCNNConfig:
         """The most RoIs of a picture that are objects, in training."""
         return max(round(self.rois_per_image * self.roi_positive_share), 1)
 
-    def make_optimizer(self, steps=None):
+    def make_optimizer(self):
         """Returns the optimizer that the configuration describes, for `compile`.
 
-        Args:
-            steps: length of the training; by default `self.steps`.
-
-        Returns:
-            SGD whose rate falls to a tenth after three quarters of the steps, as published (there:
-            120,000 of 160,000), or AdamW on a cosine. Both start with a rising rate.
+        It is SGD whose rate falls to a tenth after three quarters of the steps, as published
+        (there: 120,000 of 160,000), or AdamW on a cosine. Both start with a rising rate.
         """
-        steps = self.steps if steps is None else steps
         shape = "cosine" if self.optimizer == "adamw" else "cut"
-        warmup = min(self.warmup_steps, steps // 2)
-        rate = Rate(self.learning_rate, steps=steps, warmup=warmup, shape=shape)
+        warmup = min(self.warmup_steps, self.steps // 2)
+        rate = Rate(self.learning_rate, self.steps, warmup, shape)
         options = {"weight_decay": self.weight_decay, "global_clipnorm": self.gradient_clip}
         if self.optimizer == "adamw":
             return keras.optimizers.AdamW(rate, **options)
         return keras.optimizers.SGD(rate, momentum=self.momentum, **options)
-
-    def to_dict(self):
-        """Returns the configuration as plain values that JSON can hold."""
-        return {
-            field.name: list(value) if isinstance(value, tuple) else value
-            for field in dataclasses.fields(self)
-            for value in [getattr(self, field.name)]
-        } | {"loss_weights": dict(self.loss_weights)}
-
-    @classmethod
-    def from_dict(cls, values):
-        """Returns the configuration that `to_dict` gave.
-
-        Raises:
-            ValueError: if a key is no field.
-        """
-        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(
-                f"The configuration has no {', '.join(sorted(unknown))}; print(MaskRCNNConfig()) "
-                "lists its fields."
-            )
-        return cls(**values)
 
     def table(self):
         """Returns `(name, value, meaning)` of each field, in order."""
@@ -285,8 +246,8 @@ def check_numbers(config):
         )
 
 
-def check_sizes(config):
-    """Raises for settings that contradict each other."""
+def check_together(config):
+    """Raises for settings that contradict each other, and for unknown names."""
     if len(config.image_size) != 2 or any(size % 32 for size in config.image_size):
         raise ValueError(
             f"image_size is {config.image_size}, expected (height, width), multiples of 32: the "
@@ -327,10 +288,6 @@ def check_sizes(config):
             f"mask_pool_size is {config.mask_pool_size}, expected an even number with "
             "mask_scoring: its last convolution halves it."
         )
-
-
-def check_names(config):
-    """Raises for unknown names, or another number of them than expected."""
     if config.class_names is not None and len(config.class_names) != config.num_classes:
         raise ValueError(
             f"class_names has {len(config.class_names)} entries, expected num_classes, "
@@ -341,7 +298,7 @@ def check_names(config):
             "semantic_classes is 1, expected 0 for no semantic head, or at least 2: num_classes + "
             "1 for the objects' classes and the background."
         )
-    if config.optimizer not in OPTIMIZERS:
+    if config.optimizer not in ("sgd", "adamw"):
         raise ValueError(f"optimizer is {config.optimizer!r}, expected 'sgd' or 'adamw'.")
     unknown = set(config.loss_weights) - set(LOSSES)
     if unknown:

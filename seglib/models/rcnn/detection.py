@@ -17,9 +17,7 @@ def select(proposals, logits, deltas, config):
 
     Args:
         proposals: `[B, R, 4]`; those without area do not count.
-        logits: `[B, R, C + 1]`, background last.
-        deltas: `[B, R, C, 4]`.
-        config: `MaskRCNNConfig`.
+        logits, deltas: `[B, R, C + 1]`, background last, and `[B, R, C, 4]`.
 
     Returns:
         A dict of `boxes` `[B, D, 4]`, `classes` `[B, D]` (int32) and `scores` `[B, D]`, sorted by
@@ -67,19 +65,14 @@ def sort(found):
     return {name: in_order(x) for name, x in found.items()}
 
 
-def at_full_size(found, fit):
-    """Returns one picture's detections in its own pixels, as `MaskRCNN.detect` does.
-
-    Args:
-        found: a dict of NumPy arrays, the picture's part of the model's output.
-        fit: `Fit` of the picture.
-    """
+def at_full_size(found, fit, min_score=0.0):
+    """Returns one picture's part of the model's output, NumPy arrays, in its own pixels."""
     height, width = fit.size
     boxes = fit.back(found["boxes"])
     cut = np.clip(boxes, 0, np.float32([height, width, height, width]))
     # Detections in the gray beside the picture are dropped.
     inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
-    chosen = (found["classes"] >= 0) & inside
+    chosen = (found["classes"] >= 0) & (found["scores"] >= min_score) & inside
     scores = {name: x[chosen].astype(np.float32) for name, x in found.items() if "scores" in name}
     return {
         "boxes": cut[chosen],

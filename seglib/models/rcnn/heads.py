@@ -14,8 +14,7 @@ def box_head(shape, num_classes, *, widths=(1024, 1024)):
     """Builds the head that classifies each region and refines its box.
 
     Args:
-        shape: of a region's features, `(s, s, F)`.
-        num_classes: C.
+        shape, num_classes: as in `mask_head`.
         widths: of the hidden layers, all fully connected.
 
     Returns:
@@ -23,24 +22,13 @@ def box_head(shape, num_classes, *, widths=(1024, 1024)):
         deltas `[N, C, 4]`, one refinement per class; both float32.
 
     Reference:
-        Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, section 4.2 (two
-        hidden layers of 1024).
+        Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, section 4.2.
     """
     regions = region_input(shape)
     x = keras.layers.Flatten(name="box_head_flat")(regions)  # (N, s s F)
     x = dense_relu(x, widths, name="box_head")  # (N, width)
-    logits = keras.layers.Dense(
-        num_classes + 1,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        dtype="float32",
-        name="box_head_classify",
-    )(x)  # (N, C + 1)
-    deltas = keras.layers.Dense(
-        4 * num_classes,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-        dtype="float32",
-        name="box_head_refine",
-    )(x)
+    logits = keras.layers.Dense(num_classes + 1, **small(0.01), name="box_head_classify")(x)
+    deltas = keras.layers.Dense(4 * num_classes, **small(0.001), name="box_head_refine")(x)
     deltas = ops.reshape(deltas, (-1, num_classes, 4))  # (N, C, 4)
     return keras.Model(regions, (logits, deltas), name="box_head")
 
@@ -85,18 +73,15 @@ def mask_score_head(shape, num_classes, *, filters=(256,) * 4, widths=(1024, 102
     """Builds the head that predicts the IoU of each predicted mask with the true one.
 
     Args:
-        shape: of a region's features, `(s, s, F)`.
-        num_classes: C.
+        shape, num_classes: as in `mask_head`.
         filters: channels of the 3x3 convolutions, the last of which halves the resolution.
         widths: of the fully connected layers.
 
     Returns:
-        `keras.Model` from regions `[N, s, s, F]` and masks `[N, 2s, 2s]`, 0 to 1, to `[N, C]`,
-        float32.
+        `keras.Model` from regions and masks `[N, 2s, 2s]`, 0 to 1, to `[N, C]`, float32.
 
     Reference:
-        Huang et al.: Mask Scoring R-CNN, CVPR 2019, section 3.2 (four convolutions of 256, two
-        hidden layers of 1024).
+        Huang et al.: Mask Scoring R-CNN, CVPR 2019, section 3.2.
     """
     height, width, _ = shape
     regions, masks = region_input(shape), region_input((2 * height, 2 * width))
@@ -119,7 +104,6 @@ def semantic_head(levels, num_classes, *, strides, filters=128):
         levels: the pyramid's output, `{"P2": [B, H/4, W/4, F], …}`.
         num_classes: of the label map, background included.
         strides: of the levels to take, from fine to coarse, `{"P2": 4, …}`.
-        filters: channels of its convolutions.
 
     Returns:
         `keras.Model` from the levels to logits `[B, H/4, W/4, num_classes]`, float32.
@@ -130,19 +114,19 @@ def semantic_head(levels, num_classes, *, strides, filters=128):
     features = level_inputs(levels)
     maps = {level: features[level] for level in strides}
     x = panoptic_fusion(maps, strides, next(iter(strides)), filters=filters)
-    logits = keras.layers.Conv2D(
-        num_classes,
-        1,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        dtype="float32",
-        name="classify",
-    )(x)
+    logits = keras.layers.Conv2D(num_classes, 1, **small(0.01), name="classify")(x)
     return keras.Model(features, logits, name="semantic_head")
 
 
 def region_input(shape):
     """Returns the input of a head, of the dtype that the features have."""
     return keras.Input(shape, dtype=keras.config.dtype_policy().compute_dtype)
+
+
+def small(stddev):
+    """Returns options of a last layer: small weights, and float32 under mixed precision."""
+    normal = keras.initializers.RandomNormal(stddev=stddev)
+    return {"kernel_initializer": normal, "dtype": "float32"}
 
 
 def dense_relu(x, widths, *, name):
@@ -153,7 +137,7 @@ def dense_relu(x, widths, *, name):
 
 
 def conv_relu(x, filters, *, last_stride=1, name):
-    """Applies 3x3 convolutions with ReLU, initialized for it."""
+    """Applies 3x3 convolutions with ReLU."""
     for n, channels in enumerate(filters):
         x = keras.layers.Conv2D(
             channels,

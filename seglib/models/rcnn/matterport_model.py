@@ -16,9 +16,6 @@ TO_CENTERS = np.float32([0, 0, 1, 1])
 class MatterportMaskRCNN(MaskRCNN):
     """`MaskRCNN` for weights of matterport's, which learned from another geometry.
 
-    Half a cell is up to 16 pixels in the picture, so features must be read where the network
-    learned them. The differences from `MaskRCNN`:
-
     - Inside the model a box runs from the center of its first pixel to that of its last, so it is
       a pixel smaller each way. Inputs and outputs are as everywhere in this package.
     - Anchors stand at the upper left corner of their cell, not in its middle.
@@ -34,15 +31,8 @@ class MatterportMaskRCNN(MaskRCNN):
     into the middle; a small square one becomes as large as the model's input, theirs at least 800
     pixels; masks are cut and pasted with the exact box, theirs with a rounded one.
 
-    Args:
-        config: `MaskRCNNConfig` with a backbone `"resnet50"` or `"resnet101"`.
-
     Raises:
-        ValueError: for another backbone, or anchors of another shape than theirs.
-
-    Reference:
-        Abdulla: Mask R-CNN for object detection and instance segmentation on Keras and TensorFlow,
-        2017, https://github.com/matterport/Mask_RCNN.
+        ValueError: for another backbone than a ResNet, or anchors of another shape than theirs.
     """
 
     padding = 0
@@ -79,7 +69,7 @@ class MatterportMaskRCNN(MaskRCNN):
         return roi_align(
             {name: features[name] for name in names},
             boxes * stride[..., None],
-            strides={name: self.config.strides[name] for name in names},
+            strides=self.config.strides,
             size=size,
             samples=1,
             level=level,

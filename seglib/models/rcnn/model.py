@@ -1,5 +1,7 @@
 """Mask R-CNN: finds, classifies and outlines each object."""
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import ops
@@ -31,16 +33,13 @@ class MaskRCNN(Guarded, keras.Model):
     """A Mask R-CNN that trains with plain `compile` and `fit` and detects with `detect`.
 
     In two stages: the region proposal network finds boxes that may hold an object; from the
-    features of each box, the heads then predict its class, its exact edges and its mask.
-
-    `model(images)` returns the detections in the picture that the model sees; `detect` those in
-    pictures of any size, with masks at full size. The logs of training hold each loss by name, and
-    `loss`, their weighted sum.
+    features of each box, the heads then predict its class, its exact edges and its mask. The logs
+    of training hold each loss by name, and `loss`, their weighted sum.
 
     Args:
         config: `MaskRCNNConfig`.
-        load_backbone: load the backbone's pretrained weights that `config.weights` names; `False`
-            leaves them random, for a model that gets all its weights from a file.
+        load_backbone: load the weights that `config.weights` names; `False` leaves the backbone
+            random, for a model that gets all its weights from a file.
 
     Shape:
         Images `[B, H, W, 3]`, values 0 to 255, H and W being `config.image_size`, to a dict of
@@ -50,11 +49,7 @@ class MaskRCNN(Guarded, keras.Model):
         with a semantic head there is `semantic`, logits `[B, H/4, W/4, S]`.
 
         Training data: `(images, targets)`, targets a dict of `boxes` `[B, N, 4]`, `classes`
-        `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`; optionally `semantic`
-        `[B, H, W]`, a label map, which is made of the masks otherwise.
-
-    Raises:
-        ValueError: for targets of another structure or shape.
+        `[B, N]` (-1 in rows without an object) and `masks` `[B, N, H, W]`.
 
     Example:
         >>> model = MaskRCNN(MaskRCNNConfig.small())
@@ -99,11 +94,8 @@ class MaskRCNN(Guarded, keras.Model):
         )
         levels = {level: levels[level] for level in config.levels}
         self.fpn = keras.Model(features, levels, name="fpn")
-        self.rpn = rpn(
-            {level: levels[level] for level in config.rpn_levels},
-            len(config.anchor_ratios),
-            filters=config.rpn_filters,
-        )
+        rpn_levels = {level: levels[level] for level in config.rpn_levels}
+        self.rpn = rpn(rpn_levels, len(config.anchor_ratios), filters=config.rpn_filters)
         sizes = (config.box_pool_size, config.mask_pool_size)
         box, mask = ((size, size, config.fpn_filters) for size in sizes)
         widths, filters = config.box_head_widths, config.mask_head_filters
@@ -111,9 +103,8 @@ class MaskRCNN(Guarded, keras.Model):
         self.mask_head = mask_head(mask, config.num_classes, filters=filters)
         self.mask_score_head = self.semantic_head = None
         if config.mask_scoring:
-            self.mask_score_head = mask_score_head(
-                mask, config.num_classes, filters=filters, widths=widths
-            )
+            sizes = {"filters": filters, "widths": widths}
+            self.mask_score_head = mask_score_head(mask, config.num_classes, **sizes)
         if config.semantic_classes:
             self.semantic_head = semantic_head(
                 levels,
@@ -134,7 +125,6 @@ class MaskRCNN(Guarded, keras.Model):
         self.built = True  # all the parts are
 
     def loss_names(self):
-        """Returns the names of the losses that this model has, in order."""
         optional = {"mask_score_loss": self.mask_score_head, "semantic_loss": self.semantic_head}
         return [name for name in LOSSES if optional.get(name, True)]
 
@@ -143,8 +133,6 @@ class MaskRCNN(Guarded, keras.Model):
         """Where the picture ends, (y, x): boxes are cut there."""
         return self.config.image_size
 
-    # --- the stages -------------------------------------------------------------------------------
-
     def features(self, images, training=False):
         """Returns the feature pyramid of pictures `[B, H, W, 3]`, `{"P2": [B, H/4, W/4, F], …}`."""
         images = ops.cast(images, self.compute_dtype)
@@ -152,25 +140,15 @@ class MaskRCNN(Guarded, keras.Model):
 
     def propose(self, objectness, deltas, training=False):
         """Returns boxes `[B, P, 4]` and scores `[B, P]` from the outputs of `model.rpn`."""
-        config = self.config
-        return propose(
-            objectness,
-            deltas,
-            self.anchors if self.ranks_levels_apart else [np.concatenate(self.anchors)],
-            image_size=self.frame,
-            pre_top_k=config.pre_nms_top_k_train if training else config.pre_nms_top_k_predict,
-            post_top_k=config.post_nms_top_k_train if training else config.post_nms_top_k_predict,
-            iou_threshold=config.rpn_nms_iou,
-            deviations=config.box_deviations,
-        )
+        anchors = self.anchors if self.ranks_levels_apart else [np.concatenate(self.anchors)]
+        return propose(objectness, deltas, anchors, self.frame, self.config, training)
 
     def align(self, features, boxes, size):
-        """Returns the features in each box, `[B, R, size, size, F]`, by RoIAlign."""
-        levels = self.config.roi_levels
+        """Returns the features in each box, `[B, R, size, size, F]`."""
         return roi_align(
-            {level: features[level] for level in levels},
+            {level: features[level] for level in self.config.roi_levels},
             boxes,
-            strides={level: self.config.strides[level] for level in levels},
+            strides=self.config.strides,
             size=size,
             samples=self.config.pool_samples,
             canonical_size=self.config.canonical_size,
@@ -214,8 +192,6 @@ class MaskRCNN(Guarded, keras.Model):
             found["semantic"] = self.semantic_head(first["features"], training=False)
         return found
 
-    # --- training ---------------------------------------------------------------------------------
-
     def check_data(self, x, y):
         """Raises a ValueError if the data have classes that the configuration lacks."""
         if isinstance(y, dict) and "classes" in y:
@@ -228,7 +204,7 @@ class MaskRCNN(Guarded, keras.Model):
             )
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Returns the weighted sum of the losses; Keras calls it in `fit` and `evaluate`."""
+        """Returns the weighted sum; raises for targets of other shapes, or a `sample_weight`."""
         check_targets(y, self.config)
         if sample_weight is not None:
             raise ValueError("sample_weight was given, expected none: a picture has many losses.")
@@ -246,15 +222,11 @@ class MaskRCNN(Guarded, keras.Model):
         return share_of_replica(total + sum(self.losses))  # the latter from regularizers
 
     def rpn_losses(self, first, targets, training):
-        """Returns the two losses of the region proposal network."""
         objectness, deltas = first["objectness"], first["deltas"]
-        chosen = anchor_targets(
-            np.concatenate(self.anchors),
-            ops.cast(targets["boxes"], "float32"),
-            targets["classes"],
-            self.noise(targets, objectness.shape[1], training),
-            self.config,
-        )
+        boxes, classes = ops.cast(targets["boxes"], "float32"), targets["classes"]
+        noise = self.noise(targets, objectness.shape[1], training)
+        anchors = np.concatenate(self.anchors)
+        chosen = anchor_targets(anchors, boxes, classes, noise, self.config)
         asked = ops.take_along_axis(objectness, chosen["indices"], axis=1)
         moves = ops.take_along_axis(deltas, chosen["indices"][..., None], axis=1)
         return {
@@ -282,12 +254,10 @@ class MaskRCNN(Guarded, keras.Model):
         return found
 
     def mask_losses(self, features, targets, objects):
-        """Returns the loss of the mask head and, if there is one, of the mask scores."""
         boxes, classes, config = objects["boxes"], objects["classes"], self.config
         regions = self.align(features, boxes, config.mask_pool_size)
         logits = each_region(self.mask_head, regions)  # (B, R, m, m, C)
         true = crop_masks(targets["masks"], boxes, objects["match"], config.mask_size)
-        true = ops.stop_gradient(true)
         found = {"mask_loss": losses.mask_loss(classes, true, logits)}
         if self.mask_score_head is None:
             return found
@@ -301,24 +271,18 @@ class MaskRCNN(Guarded, keras.Model):
         return found | {"mask_score_loss": losses.mask_score_loss(classes, iou, scores)}
 
     def semantic_loss(self, features, targets, training):
-        """Returns the loss of the semantic head, on every fourth pixel."""
         logits = self.semantic_head(features, training=training)
         stride = self.config.strides[self.config.roi_levels[0]]
-        if "semantic" in targets:
-            label_map = targets["semantic"][:, stride // 2 :: stride, stride // 2 :: stride]
-        else:
-            masks = targets["masks"][:, :, stride // 2 :: stride, stride // 2 :: stride]
-            label_map = semantic_target(masks, targets["classes"], self.config.num_classes)
+        masks = targets["masks"][:, :, stride // 2 :: stride, stride // 2 :: stride]
+        label_map = semantic_target(masks, targets["classes"], self.config.num_classes)
         return losses.semantic_loss(ops.cast(label_map, "int32"), logits)
 
     def noise(self, targets, number, training):
-        """Returns random numbers `[B, number]`, new ones in training, else the same each time."""
+        """Returns random numbers `[B, number]`, new in training, else the same each time."""
         shape = (ops.shape(targets["classes"])[0], number)
         return keras.random.uniform(shape, seed=self.random if training else self.config.seed)
 
-    # --- use --------------------------------------------------------------------------------------
-
-    def detect(self, images, *, batch_size=8, min_score=None):
+    def detect(self, images, *, batch_size=8, min_score=0.0):
         """Finds the objects in pictures of any size.
 
         Args:
@@ -329,10 +293,9 @@ class MaskRCNN(Guarded, keras.Model):
                 mask scoring, this one after it.
 
         Returns:
-            For each picture a dict of NumPy arrays, sorted by score: `boxes` `[n, 4]`, (y1, x1, y2,
-            x2) in the picture's own pixels, `classes` `[n]`, `scores` `[n]` and `masks`
-            `[n, H, W]`, bool; with mask scoring also `class_scores`, without the mask's part. A
-            list of them, or one for a single picture.
+            A dict of NumPy arrays, sorted by score: `boxes` `[n, 4]`, (y1, x1, y2, x2) in the
+            picture's own pixels, `classes` `[n]`, `scores` `[n]` and `masks` `[n, H, W]`, bool;
+            with mask scoring also `class_scores`. For several pictures a list of them.
 
         Raises:
             ValueError: for an array that is not a picture.
@@ -351,19 +314,11 @@ class MaskRCNN(Guarded, keras.Model):
             output = self.predict_on_batch(batch)
             for row, (_, fit) in enumerate(fitted):
                 parts = {name: x[row] for name, x in output.items() if name != "semantic"}
-                parts = at_full_size(parts, fit)
-                if min_score is not None:
-                    good = parts["scores"] >= min_score
-                    parts = {name: x[good] for name, x in parts.items()}
-                found.append(parts)
+                found.append(at_full_size(parts, fit, min_score))
         return found[0] if single else found
 
     def unfreeze_backbone(self, first=None):
-        """Makes the backbone trainable; compile again afterwards.
-
-        Its BatchNorm layers stay as they are unless the backbone started from random weights.
-        Arguments and errors are those of `seglib.models.backbones.unfreeze`.
-        """
+        """Makes the backbone trainable, as `SegmentationModel` does; compile again afterwards."""
         unfreeze(self.backbone, first or None, train_statistics=self.train_statistics)
         self.unfrozen_from = first or ""
 
@@ -372,7 +327,7 @@ class MaskRCNN(Guarded, keras.Model):
             "name": self.name,
             "trainable": self.trainable,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "config": self.config.to_dict(),
+            "config": dataclasses.asdict(self.config),
             "unfrozen_from": self.unfrozen_from,
         }
 
@@ -381,7 +336,7 @@ class MaskRCNN(Guarded, keras.Model):
         config = dict(config)
         unfrozen_from = config.pop("unfrozen_from", None)
         policy = keras.saving.deserialize_keras_object(config.pop("dtype"))
-        settings = MaskRCNNConfig.from_dict(config.pop("config"))
+        settings = MaskRCNNConfig(**config.pop("config"))
         with dtype_policy(policy):
             model = cls(settings, load_backbone=False, **config)
         if unfrozen_from is not None and settings.weights is not None:
@@ -398,7 +353,7 @@ def each_region(head, maps):
 
 
 def check_targets(targets, config):
-    """Raises if the targets of a batch have another structure or shape."""
+    """Raises unless the targets of a batch have the structure and shapes that `MaskRCNN` states."""
     wanted = {"boxes": (4,), "classes": (), "masks": config.image_size}
     if not isinstance(targets, dict) or not set(wanted) <= set(targets):
         came = sorted(targets) if isinstance(targets, dict) else type(targets).__name__

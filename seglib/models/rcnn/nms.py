@@ -12,19 +12,16 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
     """Picks boxes from the best score down, passing over those that overlap a picked one too much.
 
     This is exactly the greedy rule: a box is dropped if its IoU with one that was *kept* before it
-    is above the threshold. Of equal scores the first is the better one.
-
-    The boxes are taken in blocks, best first, until there are enough. A block is compared with the
-    boxes kept so far, then with itself; so the work does not grow with the square of N.
+    is above the threshold. Of equal scores the first is the better one. The boxes are taken in
+    blocks, best first, until there are enough, so the work does not grow with the square of N.
 
     Args:
         boxes: `[B, N, 4]`; N is known when the graph is built.
-        scores: `[B, N]`. A score of NaN never wins: such a box is neither kept nor drops others.
+        scores: `[B, N]`. A box with a score of NaN is neither kept nor drops others.
         max_output: how many boxes come out, a fixed number.
-        iou_threshold: boxes that overlap a kept one more than this are dropped, 0 to 1.
+        iou_threshold: 0 to 1.
         valid: `[B, N]`, bool; boxes where it is False do not count. Default: all.
-        class_ids: `[B, N]` integers; only boxes of the same class drop each other. Default: all are
-            of one class.
+        class_ids: `[B, N]`; only boxes of one class drop each other. Default: all are of one class.
 
     Returns:
         `(indices, valid)`, both `[B, max_output]`: int32 places in `boxes`, by falling score, and
@@ -32,11 +29,6 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
 
     Raises:
         ValueError: for other shapes, or an option out of its range.
-
-    Example:
-
-        picked, valid = non_max_suppression(boxes, scores, max_output=100, iou_threshold=0.5)
-        boxes = ops.take_along_axis(boxes, picked[..., None], axis=1)
     """
     boxes, scores = ops.convert_to_tensor(boxes), ops.convert_to_tensor(scores)
     _check(boxes, scores, max_output, iou_threshold)
@@ -66,8 +58,7 @@ def non_max_suppression(boxes, scores, *, max_output, iou_threshold, valid=None,
 def _kept_places(boxes, counts, class_ids, max_output, threshold):
     """Returns the places of the kept boxes, rising, `[B, max_output]`.
 
-    The last place, of a box without area, stands where there is none: it overlaps nothing, so it
-    may be among the kept ones and drops no other.
+    The last place, of a box without area, which drops no other, stands where there is none.
     """
     nothing = boxes.shape[1] - 1
     kept = ops.full((ops.shape(boxes)[0], max_output), nothing, dtype="int32")
@@ -98,9 +89,8 @@ def _kept_places(boxes, counts, class_ids, max_output, threshold):
 def _settle(overlaps, counts):
     """Returns which boxes of a sorted block stay, `[B, BLOCK]`.
 
-    Without a loop over boxes: all that count are taken to be kept; then each is dropped that
-    overlaps a better one which is kept; with what that leaves, again, until nothing changes. A box
-    whose fate hangs on a chain of k others has settled after k rounds, mostly a few.
+    First all that count are taken to be kept; then each is dropped that overlaps a better one that
+    is kept; with what that leaves, again, until nothing changes, mostly after a few rounds.
     """
     places = ops.arange(BLOCK)
     drops = ops.logical_and(overlaps, places[:, None] < places)  # (B, BLOCK, BLOCK)
@@ -117,15 +107,12 @@ def _settle(overlaps, counts):
 
 
 def _check(boxes, scores, max_output, iou_threshold):
-    if len(boxes.shape) != 3 or boxes.shape[-1] != 4 or len(scores.shape) != 2:
+    shape = tuple(boxes.shape)
+    if len(shape) != 3 or not shape[1] or shape[2] != 4 or tuple(scores.shape[1:]) != shape[1:2]:
         raise ValueError(
-            f"boxes has shape {tuple(boxes.shape)} and scores {tuple(scores.shape)}, expected "
-            "[B, N, 4] and [B, N]: add an axis for a single picture."
-        )
-    if not boxes.shape[1] or boxes.shape[1] != scores.shape[1]:
-        raise ValueError(
-            f"There are {boxes.shape[1]} boxes and {scores.shape[1]} scores, expected the same "
-            "number, at least 1, known when the graph is built."
+            f"boxes has shape {shape} and scores {tuple(scores.shape)}, expected [B, N, 4] and "
+            "[B, N], N being at least 1 and known when the graph is built: add an axis for a "
+            "single picture."
         )
     if max_output < 1:
         raise ValueError(f"max_output is {max_output}, expected at least 1.")

@@ -3,20 +3,17 @@
 import numpy as np
 
 
-def paste(masks, boxes, height, width, threshold=0.5):
+def paste(masks, boxes, height, width):
     """Enlarges each mask to its box and puts it in its place in the picture.
 
     A pixel belongs to the object if its center is within the box and the mask, read there by
-    bilinear interpolation between the centers of its cells, is at least `threshold`. Beyond the
-    centers of its outermost cells a mask goes on unchanged to the edge of the box. Only the pixels
-    of the box are computed.
+    bilinear interpolation between the centers of its cells, is at least 0.5. Beyond the centers of
+    its outermost cells a mask goes on unchanged to the edge of the box.
 
     Args:
         masks: probabilities, `[n, m, m]`.
-        boxes: `[n, 4]`, in pixels of the picture. They may reach beyond it; one without area, or so
-            thin that it contains no pixel's center, gives an empty mask.
-        height, width: of the picture.
-        threshold: see above.
+        boxes: `[n, 4]`, in pixels of the picture. They may reach beyond it; one that contains no
+            pixel's center gives an empty mask.
 
     Returns:
         `[n, height, width]`, NumPy, bool.
@@ -36,13 +33,12 @@ def paste(masks, boxes, height, width, threshold=0.5):
         rows, down, past_row = _points(y1, y2, height, mask.shape[0])
         columns, across, past_column = _points(x1, x2, width, mask.shape[1])
         # First the few rows of the mask become as wide as the box, then whole rows are mixed. A
-        # product of matrices is many times slower while other programs run: its library waits for
-        # its own threads.
+        # product of matrices is many times slower while other programs run.
         wide = mask[:, across] + _to_next(mask, axis=1)[:, across] * past_column  # (m, columns)
         values = _to_next(wide, axis=0)[down]  # (rows, columns)
         values *= past_row[:, None]
         values += wide[down]
-        picture[rows, columns] = values >= threshold
+        picture[rows, columns] = values >= 0.5
     return found
 
 
@@ -52,11 +48,9 @@ def _to_next(values, axis):
 
 
 def _points(start, end, pixels, cells):
-    """Returns where the pixels between two edges lie in a mask that fills the space.
+    """Returns the pixels between two edges, a slice, and where they lie in a mask that fills them.
 
-    Returns:
-        `(slice, before, past)`: the pixels, for each of them the cell before its center, and how
-        far past that cell's center it is, 0 to 1.
+    That is, for each pixel, the cell before its center and how far past that cell's center it is.
     """
     first = last = 0
     if end > start:

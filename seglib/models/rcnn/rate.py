@@ -1,5 +1,6 @@
 """The learning rate of Mask R-CNN."""
 
+import dataclasses
 import math
 
 import keras
@@ -10,27 +11,19 @@ LAST = 0.01  # share of the rate that a cosine ends with
 
 
 @keras.saving.register_keras_serializable("seglib")
+@dataclasses.dataclass(eq=False)
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that rises over the first steps and then falls.
 
-    Keras's `CosineDecay` needs a branch in the graph for it. With weight decay an optimizer asks
-    for the rate once per variable, and a hundred branches take TensorFlow longer to build than the
-    rest of the model.
-
-    Args:
-        learning_rate: the highest one.
-        steps: length of the training.
-        warmup: steps over which the rate rises.
-        shape: `"cosine"` falls along half a wave to a hundredth; `"cut"` stays, and is a tenth
-            after three quarters of the steps.
+    `"cosine"` falls along half a wave; `"cut"` stays, and is a tenth toward the end. Keras's
+    `CosineDecay` needs a branch in the graph to rise. With weight decay the rate is asked for once
+    per variable, and TensorFlow builds a hundred branches longer than all the rest.
     """
 
-    def __init__(self, learning_rate, *, steps, warmup=0, shape="cosine"):
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.steps = steps
-        self.warmup = warmup
-        self.shape = shape
+    learning_rate: float  # the highest one
+    steps: int  # length of the training
+    warmup: int  # steps over which the rate rises
+    shape: str  # "cosine" or "cut"
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
@@ -44,5 +37,4 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
         return self.learning_rate * rise * fall
 
     def get_config(self):
-        names = ("learning_rate", "steps", "warmup", "shape")
-        return {name: getattr(self, name) for name in names}
+        return dataclasses.asdict(self)

@@ -10,17 +10,10 @@ FEW_CELLS = 8192
 
 
 def level_of(boxes, *, finest, coarsest, canonical_size=224):
-    """Returns the pyramid level that each box is read from: the larger, the coarser.
+    """Returns the number of the level that each box `[..., 4]` is read from, `[...]`, int32.
 
-    `floor(4 + log2(sqrt(height * width) / canonical_size))`, from `finest` to `coarsest`.
-
-    Args:
-        boxes: `[..., 4]`, in pixels.
-        finest, coarsest: numbers of the levels at the ends.
-        canonical_size: a square box of this side, in pixels, is read from level 4.
-
-    Returns:
-        `[...]`, int32.
+    `floor(4 + log2(sqrt(height * width) / canonical_size))`, from `finest` to `coarsest`: a square
+    box whose side is `canonical_size` pixels is read from level 4.
 
     Reference:
         Lin et al.: Feature Pyramid Networks for Object Detection, CVPR 2017, equation 1.
@@ -34,32 +27,19 @@ def level_of(boxes, *, finest, coarsest, canonical_size=224):
     return level
 
 
-def roi_align(
-    levels,
-    boxes,
-    *,
-    strides,
-    size,
-    samples=2,
-    canonical_size=224,
-    level=None,
-):
+def roi_align(levels, boxes, *, strides, size, samples=2, canonical_size=224, level=None):
     """Reads a grid of `size` x `size` features for each box, from the level that fits its size.
 
     The box is divided into `size` x `size` equal bins. In each, the map is read at `samples` x
     `samples` points, evenly spread, by bilinear interpolation between the centers of its cells, and
-    the mean is taken. Nothing is rounded.
-
-    Beyond the centers of its outermost cells a map goes on unchanged for one cell; farther out it
-    is 0.
+    the mean is taken. Nothing is rounded. Beyond the centers of its outermost cells a map goes on
+    unchanged for one cell; farther out it is 0.
 
     Args:
         levels: `{"P2": [B, H, W, C], …}`, levels that follow each other, with as many channels,
             their sizes known when the graph is built.
         boxes: `[B, R, 4]`, in pixels of the picture. No gradient flows to them, as published.
-        strides: pixels per cell, of each level, `{"P2": 4, …}`.
-        size: bins along each side.
-        samples: points along each side of a bin.
+        strides: pixels per cell, of each level, `{"P2": 4, …}`; further levels do not matter.
         canonical_size: see `level_of`.
         level: number of each box's level, `[B, R]`, in place of `level_of`.
 
@@ -89,8 +69,8 @@ def roi_align(
 def _by_products(maps, boxes, level, strides, size, samples):
     """RoIAlign as two matrix products, over rows, then over columns, for every level.
 
-    On small maps this is several times quicker, although it computes each box on all levels; above
-    all its gradient, which is two more products instead of sums cell by cell.
+    On small maps this is several times quicker, above all the gradient, although it computes each
+    box on all levels.
     """
     total, regions = 0, boxes.shape[1]
     for n, (x, stride) in enumerate(zip(maps, strides, strict=True)):
@@ -110,8 +90,7 @@ def _by_products(maps, boxes, level, strides, size, samples):
 def _by_lookup(maps, boxes, level, strides, size, samples):
     """RoIAlign cell by cell, from the cells of all levels in one row: each box on its level only.
 
-    The four cells around each point make `2 samples` cells along each side of a bin. They are
-    added one at a time, which needs a fraction of the memory of all at once.
+    The `2 samples` cells along each side of a bin are added one at a time, to save memory.
     """
     shapes = np.array([x.shape[1:3] for x in maps])  # (L, 2)
     first = np.cumsum([0, *np.prod(shapes, axis=1)])  # where each level begins, and the end
@@ -139,17 +118,10 @@ def _by_lookup(maps, boxes, level, strides, size, samples):
 
 
 def _points(start, end, cells, size, samples):
-    """Returns where a map is read along one axis, in cells from the first one's center.
+    """Returns where boxes from `start` to `end`, in cells, `[B, R]`, are read along one axis.
 
-    Args:
-        start, end: of the boxes, in cells, `[B, R]`.
-        cells: how many the map has along the axis, a number or `[B, R]`.
-        size: bins.
-        samples: points in a bin.
-
-    Returns:
-        For each of the `samples` a pair: places, 0 to `cells - 1`, and weights, both
-        `[B, R, size]`. The weight is 0 far outside the map and else `1 / samples`.
+    That is, for each of the `samples` a pair: places, 0 to `cells - 1`, and weights, both
+    `[B, R, size]`. The weight is 0 far outside the map and else `1 / samples`.
     """
     last = ops.cast(cells, "float32") - 1.0
     last = last if len(last.shape) == 0 else last[..., None]
@@ -189,15 +161,11 @@ def crop_masks(masks, boxes, match, size, samples=2):
 
     Args:
         masks: `[B, N, H, W]`, 0 or 1, at the picture's size, known when the graph is built.
-        boxes: `[B, R, 4]`.
-        match: row of each box's object, `[B, R]` integers; without one (-1) the result has no
-            meaning.
-        size: bins along each side.
-        samples: points along each side of a bin.
+        boxes, size, samples: as in `roi_align`.
+        match: row of each box's object, `[B, R]`; the result for -1, no object, has no meaning.
 
     Returns:
-        `[B, R, size, size]`, float32, 0 to 1: the share of each bin that the mask covers, read as
-        `roi_align` reads features.
+        `[B, R, size, size]`, float32: the share of each bin that the mask covers, 0 to 1.
     """
     masks = ops.convert_to_tensor(masks)
     _, number, height, width = masks.shape
@@ -215,16 +183,14 @@ def crop_masks(masks, boxes, match, size, samples=2):
 
 
 def roi_pool(features, boxes, *, stride, size):
-    """Reads a grid of features the older way: everything rounded to whole cells, then the maximum.
+    """Reads a grid of features the older way, for comparison: the maximum over whole cells.
 
-    RoIPool of Fast R-CNN, for comparison: the edges of the box are rounded to whole cells, then
-    those of each bin, downward at its start and upward at its end.
+    The edges of the box are rounded to whole cells, then those of each bin, downward at its start
+    and upward at its end.
 
     Args:
-        features: of one picture, `[H, W, C]`.
+        features: of one picture, `[H, W, C]`, with `stride` pixels per cell.
         boxes: `[R, 4]`, in pixels of the picture.
-        stride: pixels per cell.
-        size: bins along each side.
 
     Returns:
         `[R, size, size, C]`, NumPy; 0 for a bin wholly outside the map.

@@ -13,13 +13,12 @@ def rpn(levels, anchors_per_cell, *, filters=256):
 
     Args:
         levels: those that have anchors, `{"P2": [B, H/4, W/4, F], …}`.
-        anchors_per_cell: how many there are.
+        anchors_per_cell: how many ratios there are.
         filters: channels of the 3x3 convolution.
 
     Returns:
-        `keras.Model` from the levels to objectness `[B, A]`, logits, and deltas `[B, A, 4]`, how
-        each anchor must move and grow; both float32: the levels in the order of the dict, each row
-        by row, as `anchors` has them.
+        `keras.Model` from the levels to objectness `[B, A]`, logits, and refinements `[B, A, 4]`,
+        both float32, in the order of the anchors: level by level, row by row.
 
     Reference:
         Ren et al.: Faster R-CNN, NIPS 2015, section 3.1, with one logit per anchor in place of two

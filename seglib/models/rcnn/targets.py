@@ -9,17 +9,15 @@ SAME = 1e-6
 
 
 def assign_anchors(anchors, boxes, classes, *, positive_iou, negative_iou):
-    """Labels anchors as objects, background or neither.
+    """Labels anchors `[A, 4]` as objects, background or neither.
 
     An anchor is an object if its IoU with some true box is at least `positive_iou`, or if no anchor
     has a higher one with some true box (so that every object has an anchor). It is background if
     its IoU with every box is below `negative_iou`. Others are not trained on.
 
     Args:
-        anchors: `[A, 4]`.
         boxes: the truth, `[B, N, 4]`.
         classes: `[B, N]`; -1 in rows that hold no object.
-        positive_iou, negative_iou: 0 to 1.
 
     Returns:
         `(labels, match)`, both `[B, A]`, int32: 1 for an object, 0 for background, -1 for neither;
@@ -40,20 +38,11 @@ def assign_anchors(anchors, boxes, classes, *, positive_iou, negative_iou):
 
 
 def sample(labels, *, count, positive_count, noise):
-    """Samples rows: objects first, at most `positive_count`; the rest is background.
-
-    Args:
-        labels: `[B, N]`: 1 for an object, 0 for background, -1 for neither.
-        count: rows that are chosen.
-        positive_count: the most objects among them.
-        noise: `[B, N]`, random numbers of 0 to 1.
+    """Samples `count` rows of labels `[B, N]`: first objects, at most `positive_count`.
 
     Returns:
         `(indices, labels)`, both `[B, min(count, N)]`, int32. The label is -1, and the index has no
         meaning, where there were too few rows.
-
-    Reference:
-        Girshick: Fast R-CNN, ICCV 2015, section 2.3.
     """
     number = labels.shape[1]
     count, most = min(count, number), min(positive_count, count, number)
@@ -79,10 +68,7 @@ def choose(allowed, count, noise):
 def anchor_targets(anchors, boxes, classes, noise, config):
     """Samples the anchors that the region proposal network learns from, with their targets.
 
-    Args:
-        anchors, boxes, classes: as in `assign_anchors`.
-        noise: `[B, A]`, random numbers of 0 to 1.
-        config: `MaskRCNNConfig`.
+    Arguments as in `assign_anchors`; the noise `[B, A]` is random numbers of 0 to 1.
 
     Returns:
         A dict of `indices` (rows of `anchors`), `labels` (1 object, 0 background, -1 unused), both
@@ -100,17 +86,12 @@ def anchor_targets(anchors, boxes, classes, noise, config):
 
 
 def roi_targets(proposals, boxes, classes, noise, config):
-    """Samples the proposals that the heads learn from, with their targets.
+    """Samples the proposals `[B, P, 4]` that the heads learn from, with their targets.
 
     The true boxes join the proposals, so that the heads learn while the proposals are still bad.
     Those with an IoU of at least `roi_positive_iou` with a true box are objects, all others
-    background.
-
-    Args:
-        proposals: `[B, P, 4]`; those without area do not count.
-        boxes, classes: as in `assign_anchors`.
-        noise: `[B, P + N]`, random numbers of 0 to 1.
-        config: `MaskRCNNConfig`.
+    background; proposals without area do not count. Arguments as in `anchor_targets`, the noise
+    being `[B, P + N]`.
 
     Returns:
         A dict of `boxes` `[B, R, 4]`, objects first; `classes` `[B, R]` (C for background, -1 for
@@ -118,7 +99,7 @@ def roi_targets(proposals, boxes, classes, noise, config):
         but for objects.
 
     Reference:
-        He et al.: Mask R-CNN, ICCV 2017, section 3.1.
+        Girshick: Fast R-CNN, ICCV 2015, section 2.3; He et al.: Mask R-CNN, ICCV 2017, section 3.1.
     """
     boxes = ops.cast(boxes, "float32")
     candidates = ops.concatenate([proposals, boxes], axis=1)  # (B, P + N, 4)
@@ -153,15 +134,9 @@ def safe_deltas(boxes, origins, labels, config):
 
 
 def semantic_target(masks, classes, num_classes):
-    """Returns the label map of the objects' classes, background last.
+    """Returns the label map `[B, H, W]` of the objects' classes, int32; background is the last.
 
-    Args:
-        masks: `[B, N, H, W]`, 0 or 1; where they overlap, the earlier row counts.
-        classes: `[B, N]`, -1 in empty rows.
-        num_classes: C, the label of the background.
-
-    Returns:
-        `[B, H, W]`, int32.
+    Where masks `[B, N, H, W]` overlap, the earlier row counts.
     """
     there = ops.logical_and(ops.cast(masks, "bool"), (classes >= 0)[:, :, None, None])
     first = ops.argmax(ops.cast(there, "int32"), axis=1)  # (B, H, W): the first row with a mask

@@ -67,7 +67,7 @@ def test_centers_at_the_corners():
         ({"strides": (4, 8)}, "2 strides and 1 sizes"),
         ({"sizes": (0,)}, "sizes is .* expected numbers above 0"),
         ({"ratios": ()}, "ratios is .* expected numbers above 0"),
-        ({"height": 0}, "0 x 32 px"),
+        ({"height": 0}, r"picture is \(0, 32\), expected numbers above 0"),
     ],
 )
 def test_options_that_make_no_sense(wrong, message):

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from seglib.models.rcnn.boxes import DEVIATIONS, area, clip, decode, encode, iou_matrix
+from seglib.models.rcnn.boxes import area, clip, decode, encode, iou_matrix
 
 to_numpy = keras.ops.convert_to_numpy
 ONES = (1, 1, 1, 1)
+DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 
 
 def draw_boxes(rng, *shape, side=100, smallest=0.1):
@@ -67,14 +68,16 @@ def test_refinement_by_hand():
     anchor, box = np.float32([[10, 10, 30, 50]]), np.float32([[5, 10, 45, 30]])
     plain = [[5 / 20, -10 / 40, np.log(2), np.log(0.5)]]
     np.testing.assert_allclose(to_numpy(encode(box, anchor, ONES)), plain, rtol=1e-6)
-    divided = np.divide(plain, (0.1, 0.1, 0.2, 0.2))
-    np.testing.assert_allclose(to_numpy(encode(box, anchor)), divided, rtol=1e-6)
-    np.testing.assert_allclose(to_numpy(decode(np.float32(divided), anchor)), box, rtol=1e-6)
+    divided = np.divide(plain, DEVIATIONS)
+    np.testing.assert_allclose(to_numpy(encode(box, anchor, DEVIATIONS)), divided, rtol=1e-6)
+    np.testing.assert_allclose(
+        to_numpy(decode(np.float32(divided), anchor, DEVIATIONS)), box, rtol=1e-6
+    )
 
 
 def test_no_refinement_is_the_anchor():
     anchors = draw_boxes(np.random.default_rng(0), 2, 7)
-    found = to_numpy(decode(np.zeros((2, 7, 4), "float32"), anchors))
+    found = to_numpy(decode(np.zeros((2, 7, 4), "float32"), anchors, ONES))
     np.testing.assert_allclose(found, anchors, atol=1e-5)
 
 
@@ -92,8 +95,8 @@ def test_wild_refinements_stay_finite():
     deltas = np.float32([[0, 0, 1e30, 1e30]])
     # 16 px grow to 1000 and not more, around the center at 8
     expected = [[8 - 500, 8 - 500, 8 + 500, 8 + 500]]
-    np.testing.assert_allclose(to_numpy(decode(deltas, anchor)), expected, rtol=1e-6)
-    tiny = to_numpy(decode(-deltas, anchor))
+    np.testing.assert_allclose(to_numpy(decode(deltas, anchor, DEVIATIONS)), expected, rtol=1e-6)
+    tiny = to_numpy(decode(-deltas, anchor, DEVIATIONS))
     np.testing.assert_array_equal(tiny, [[8, 8, 8, 8]])
 
 
@@ -101,7 +104,7 @@ def test_rows_that_only_fill_up_give_finite_refinements():
     boxes = np.float32([[0, 0, 0, 0], [1, 1, 5, 5]])
     for a in boxes:
         for b in boxes:
-            assert np.isfinite(to_numpy(encode(a, b))).all()
+            assert np.isfinite(to_numpy(encode(a, b, DEVIATIONS))).all()
 
 
 def test_clipping():

@@ -12,7 +12,7 @@ from seglib.models.rcnn import MaskRCNNConfig
 
 @pytest.mark.parametrize("config", [MaskRCNNConfig(), MaskRCNNConfig.small()])
 def test_to_json_and_back(config):
-    again = MaskRCNNConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    again = MaskRCNNConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
     assert again == config
     assert isinstance(again.image_size, tuple) and isinstance(again.anchor_sizes, tuple)
 
@@ -108,11 +108,6 @@ def test_what_cannot_be_is_refused(changes, message):
         MaskRCNNConfig.small(**changes)
 
 
-def test_an_unknown_field_is_refused():
-    with pytest.raises(ValueError, match="no anchors; print.MaskRCNNConfig"):
-        MaskRCNNConfig.from_dict({"anchors": 3})
-
-
 # --- the optimizer ----------------------------------------------------------------------------
 
 
@@ -122,16 +117,16 @@ def rates(optimizer, steps):
 
 
 def test_sgd_rises_stays_and_falls_to_a_tenth():
-    config = MaskRCNNConfig(learning_rate=0.02, warmup_steps=10)
-    optimizer = config.make_optimizer(steps=100)
+    config = MaskRCNNConfig(learning_rate=0.02, warmup_steps=10, steps=100)
+    optimizer = config.make_optimizer()
     assert isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum == 0.9
     found = rates(optimizer, [0, 4, 9, 10, 74, 75, 99])
     np.testing.assert_allclose(found, [0.002, 0.01, 0.02, 0.02, 0.02, 0.002, 0.002], rtol=1e-5)
 
 
 def test_adamw_follows_half_a_cosine():
-    config = MaskRCNNConfig.small(learning_rate=1e-3, warmup_steps=10, gradient_clip=5.0)
-    optimizer = config.make_optimizer(steps=110)
+    changes = {"warmup_steps": 10, "gradient_clip": 5.0, "steps": 110}
+    optimizer = MaskRCNNConfig.small(learning_rate=1e-3, **changes).make_optimizer()
     assert isinstance(optimizer, keras.optimizers.AdamW) and optimizer.global_clipnorm == 5.0
     found = rates(optimizer, [0, 4, 9, 10, 60, 110, 200])
     middle = 1e-3 * (0.01 + 0.99 * 0.5)
@@ -140,7 +135,7 @@ def test_adamw_follows_half_a_cosine():
 
 
 def test_the_cosine_is_that_of_keras():
-    ours = MaskRCNNConfig.small(learning_rate=0.3, warmup_steps=0).make_optimizer(steps=50)
+    ours = MaskRCNNConfig.small(learning_rate=0.3, warmup_steps=0, steps=50).make_optimizer()
     theirs = keras.optimizers.schedules.CosineDecay(0.3, 50, alpha=0.01)
     steps = range(0, 60, 7)
     expected = [float(keras.ops.convert_to_numpy(theirs(step))) for step in steps]
@@ -148,6 +143,6 @@ def test_the_cosine_is_that_of_keras():
 
 
 def test_the_optimizer_can_be_saved():
-    optimizer = MaskRCNNConfig(warmup_steps=5).make_optimizer(20)
+    optimizer = MaskRCNNConfig(warmup_steps=5, steps=20).make_optimizer()
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert rates(again, [0, 7, 19]) == rates(optimizer, [0, 7, 19])

@@ -52,19 +52,10 @@ def test_proposals_by_a_loop(post):
     levels = [random_boxes(rng, 40), random_boxes(rng, 12), random_boxes(rng, 3)]
     objectness = rng.normal(0, 3, (2, 55)).astype("float32")
     deltas = rng.normal(size=(2, 55, 4)).astype("float32")
-    boxes, scores = map(
-        to_numpy,
-        propose(
-            objectness,
-            deltas,
-            levels,
-            image_size=(SIZE, SIZE),
-            pre_top_k=10,
-            post_top_k=post,
-            iou_threshold=0.5,
-            deviations=DEVIATIONS,
-        ),
-    )
+    sizes = {"pre_nms_top_k_predict": 10, "post_nms_top_k_predict": post}
+    config = MaskRCNNConfig.small(**sizes, rpn_nms_iou=0.5)
+    found = propose(objectness, deltas, levels, (SIZE, SIZE), config)
+    boxes, scores = map(to_numpy, found)
     assert boxes.shape == (2, post, 4) and scores.shape == (2, post)
     anchors = np.concatenate(levels)
     for i in range(2):

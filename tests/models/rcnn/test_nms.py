@@ -182,7 +182,7 @@ def test_in_a_compiled_model_of_any_batch_size():
     ("boxes", "scores", "options", "message"),
     [
         ((5, 4), (5,), {}, "add an axis for a single picture"),
-        ((1, 5, 4), (1, 6), {}, "5 boxes and 6 scores"),
+        ((1, 5, 4), (1, 6), {}, r"\(1, 5, 4\) and scores \(1, 6\), expected"),
         ((1, 0, 4), (1, 0), {}, "at least 1"),
         ((1, 5, 4), (1, 5), {"max_output": 0}, "max_output is 0"),
         ((1, 5, 4), (1, 5), {"iou_threshold": 50}, "iou_threshold is 50, expected 0 to 1"),

@@ -30,15 +30,6 @@ def test_equals_scipy(cells):
         np.testing.assert_array_equal(picture[clear], (expected >= 0.5)[clear])
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_threshold(threshold):
-    mask = np.linspace(0, 1, 64).reshape(8, 8)
-    found = paste(mask[None], [[4, 4, 20, 28]], 32, 32, threshold)
-    expected = by_definition(mask, [4, 4, 20, 28], 32, 32) >= threshold
-    expected[:4] = expected[20:] = expected[:, :4] = expected[:, 28:] = False
-    np.testing.assert_array_equal(found[0], expected)
-
-
 def test_a_mask_as_large_as_its_box_is_unchanged():
     mask = np.random.default_rng(0).random((28, 28)) > 0.5
     found = paste(mask[None], [[3, 5, 31, 33]], 40, 40)[0]
@@ -51,7 +42,7 @@ def test_by_hand():
     mask = np.array([[[0.0, 1.0], [0.0, 1.0]]])
     found = paste(mask, [[0, 0, 1, 4]], 1, 6)
     np.testing.assert_array_equal(found[0, 0], [False, False, True, True, False, False])
-    found = paste(mask, [[0, 0, 1, 4]], 1, 6, threshold=0.25)
+    found = paste(2 * mask, [[0, 0, 1, 4]], 1, 6)  # 0, 1/2, 3/2, 2
     np.testing.assert_array_equal(found[0, 0], [False, True, True, True, False, False])
 
 
