@@ -34,6 +34,8 @@ def segmenter(loss):
 
 def detector():
     sizes = {"image_size": (64, 64), "fpn_filters": 8, "rpn_filters": 8, "rois_per_image": 8}
+    sizes |= {"pre_nms_top_k_train": 16, "post_nms_top_k_train": 12, "mask_head_filters": (8,)}
+    sizes |= {"box_head_widths": (12,), "rpn_samples": 32, "semantic_filters": 8}
     config = MaskRCNNConfig.small(backbone="small", weights=None, alpha=0.25, **sizes)
     model = MaskRCNN(config)
     model.noise = lambda targets, number, training: tf.zeros(

@@ -494,7 +494,7 @@ def check_example(example, content, folder):
 
 def whole(value):
     """For pycocotools 1.0 is 1."""
-    return int(value) if isinstance(value, float) and value == int(value) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def same(one, other):
