@@ -49,6 +49,8 @@ class LabelAdvice(keras.callbacks.Callback):
         ValueError: naming the labels.
     """
 
+    async_safe = True  # or Keras would wait for each step's loss
+
     def __init__(self, x, y=None):
         super().__init__()
         self.x, self.y = x, y

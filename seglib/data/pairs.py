@@ -244,7 +244,8 @@ def decode_png(data):
     """Decodes a mask's PNG file into what it stores: numbers `[H, W]`, or colors `[H, W, 3]`.
 
     A palette PNG gives its indices (TensorFlow's decoder gives the colors), and a gray PNG of 1, 2
-    or 4 bits its numbers as they are. Every chunk's checksum is compared.
+    or 4 bits its numbers as they are. It is turned by its EXIF orientation, as pictures are. Every
+    chunk's checksum is compared.
 
     Raises:
         ValueError: if it is no PNG, is damaged, or is transparent somewhere.
@@ -269,7 +270,8 @@ def decode_png(data):
         if (mask[..., -1] < 255).any():
             raise ValueError("the mask is transparent in places, expected a label everywhere.")
         mask = mask[..., :-1]
-    return mask[..., 0] if mode == "LA" else mask
+    mask = mask[..., 0] if mode == "LA" else mask
+    return pictures.turn(mask, pictures.orientation(data))
 
 
 def check_on_error(on_error):

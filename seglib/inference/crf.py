@@ -229,9 +229,11 @@ class DenseCRF(MeanFieldCRF):
 
 
 def negative(image):
-    """Returns whether a picture whose values are known has some below 0, as logits have."""
-    known = isinstance(image, np.ndarray) or hasattr(image, "numpy")
-    return known and bool(ops.any(image < 0))
+    """Returns whether a picture has values below 0, as logits have; `False` while it is traced."""
+    try:
+        return bool((ops.convert_to_numpy(image) < 0).any())
+    except (AttributeError, NotImplementedError, TypeError, ValueError):  # there are no values yet
+        return False
 
 
 def check_pair(image, logits):

@@ -71,7 +71,7 @@ class Guarded:
             )
         self.check_data(x, y)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*(callbacks or []), LabelAdvice(x, y)]
+            callbacks = [*keras.tree.flatten(callbacks or []), LabelAdvice(x, y)]
         with memory_advice():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 

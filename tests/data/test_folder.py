@@ -217,6 +217,10 @@ def test_a_mask_of_the_picture_as_it_is_shown(folders, number, size):
     images, masks = read(folders, names=["a"], image_size=size)
     np.testing.assert_array_equal(images[0], np.rot90(picture(0), 2 if number == 3 else -1))
     np.testing.assert_array_equal(masks[0], labels(0, size=size))
+    # A mask that was saved with the picture's EXIF is turned as well.
+    put(folders[1] / "a.png", png(labels(0), exif=exif))
+    turned = np.rot90(labels(0), 2 if number == 3 else -1)
+    np.testing.assert_array_equal(read(folders, names=["a"], image_size=size)[1][0], turned)
     if number == 6:
         put(folders[1] / "a.png", png(labels(0)))
         with pytest.raises(ValueError, match="EXIF orientation turns the picture.*Turn the mask"):
