@@ -2,6 +2,7 @@
 
 import keras
 
+from seglib.core.advice import check_truth
 from seglib.core.checks import check_num_classes
 from seglib.models.backbones import backbone as build_backbone
 from seglib.models.backbones import freeze_statistics, unfreeze
@@ -119,6 +120,9 @@ class SegmentationModel(Guarded, keras.Model):
         self.decoder = decoder
         self.head = head
         self.train_statistics = train_statistics
+
+    def check_data(self, x, y):
+        check_truth(x, y)
 
     def unfreeze_backbone(self, first=None):
         """Makes the backbone trainable; compile again afterwards.
