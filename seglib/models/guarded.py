@@ -48,7 +48,7 @@ class Guarded:
         super().save(filepath, *args, **kwargs)
 
     def check_data(self, x, y):
-        """Raises a ValueError for data of `fit` or `evaluate` that cannot be right, in subclasses."""
+        """A subclass raises a ValueError for data of `fit` or `evaluate` that cannot be right."""
 
     def fit(
         self,
