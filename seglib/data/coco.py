@@ -486,7 +486,7 @@ def draw(segmentation, height, width):
         notes += [note] if note else []
         polygons += [points] if points else []
     if not polygons:
-        raise ValueError(f"its outline is no area: {notes[0]}")
+        raise ValueError(notes[0])
     from pycocotools import mask  # imports slowly, so only when something is drawn
 
     return decode_rle(mask.merge(mask.frPyObjects(polygons, height, width)), height, width), notes
@@ -510,7 +510,8 @@ def check_polygon(polygon, height, width):
             f"its polygon {_short(polygon)} has {len(polygon)} coordinates, expected pairs."
         )
     if len(points) < 3:
-        return None, f"its part {_short(polygon)} has {len(points)} different points and no area."
+        found = f"{len(points)} different points"
+        return None, f"its polygon {_short(polygon)} has {found}, expected at least 3."
     note, reach = None, REACH * max(height, width)
     for x, y in sorted(points):
         if 0 <= x <= width and 0 <= y <= height:

@@ -161,7 +161,7 @@ def test_polygons_are_drawn_as_pycocotools_draws_them(seed):
         (5, "its segmentation is 5"),
         ("polygon", "its segmentation is 'polygon'"),
         ([1, 1, 3, 1, 3, 3], r"its polygon is 1, expected a list \[x1, y1"),
-        ([[1, 1, 3, 1]], "outline is no area: its part .* has 2 different points"),
+        ([[1, 1, 3, 1]], "has 2 different points, expected at least 3"),
         ([[1, 1, 3, 1, 3]], "5 coordinates"),
         ([[1, 1, 3, 1, 3, 3, 4]], "7 coordinates"),
         ([[1, 1, 3, 3, 1, 1, 3, 3]], "has 2 different points"),
@@ -218,11 +218,11 @@ def test_outlines_are_cut_off_at_the_frame_as_pycocotools_does(polygon):
 
 def test_parts_without_an_area_are_left_out_and_told(folder):
     rows = [annotation(1, [SQUARE[0], [1, 2], [8, 8, 9, 9]]), annotation(2, WIDE, picture=2)]
-    with pytest.warns(UserWarning, match="annotation 1: its part .*and 1 more; coco.verify"):
+    with pytest.warns(UserWarning, match="annotation 1: its polygon .*and 1 more; coco.verify"):
         found = masks(content(rows, count=2), folder)
     np.testing.assert_array_equal(found[0], rectangle(2, 2, 6, 6))
     count, faults = coco.verify(content(rows, count=2), folder)
-    assert count == 2 and len(faults) == 2 and all("no area" in fault for fault in faults)
+    assert count == 2 and len(faults) == 2 and all("at least 3" in fault for fault in faults)
 
 
 def test_whole_numbers_may_be_written_as_floats(folder):
@@ -532,7 +532,7 @@ BROKEN = [
     ({"annotations__1__iscrowd": 2}, "annotation 2 has iscrowd 2"),
     ({"annotations__1__iscrowd": None}, "annotation 2 has iscrowd None"),
     ({"annotations__1__segmentation": []}, r"annotation 2: its segmentation is \[\]"),
-    ({"annotations__1__segmentation": [[1, 2, 3, 4]]}, "annotation 2: its outline is no area"),
+    ({"annotations__1__segmentation": [[1, 2, 3, 4]]}, "annotation 2: its polygon"),
     ({"annotations__1__segmentation__0__3": math.nan}, "annotation 2: its polygon"),
     ({"annotations__1__segmentation__0__3": 500}, "annotation 2: its polygon has a point at"),
 ]
