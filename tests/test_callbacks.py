@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 import typing
 from collections import Counter
 
@@ -589,6 +590,16 @@ def test_a_picture_that_breaks_costs_one_epoch(tmp_path):
         steps=[3, 1],
         metrics=list,
     )
+
+
+def test_labels_that_are_no_class_are_named(tmp_path):
+    data = pipeline.build(
+        types.SimpleNamespace(read=lambda size: (PICTURES, LABELS + 1)),
+        **{"image_size": 4, "batch_size": 2, "shuffle": True, "augment": None, "seed": 0},
+    )
+    with pytest.raises(ValueError, match=r"holds \[3\], expected whole numbers 0 to 2"):
+        fit(small_model(), tmp_path, 2, data)
+    assert not (tmp_path / "state.npz").exists()
 
 
 def test_weights_that_are_lost_after_the_last_loss_are_noticed(tmp_path):

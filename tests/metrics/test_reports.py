@@ -85,6 +85,13 @@ def test_the_classes_scores_equal_scikit_learns():
     assert table.pixel_accuracy.value == pytest.approx(sklearn_metrics.accuracy_score(*flat))
 
 
+def test_labels_that_are_no_class_are_named():
+    truth, logits = pictures(0)
+    truth = np.where(truth == 255, 255, truth + 1)
+    with pytest.raises(ValueError, match=r"holds \[3\], expected whole numbers 0 to 2 or 255"):
+        report(identity, batches(truth, logits), classes=NAMES, bootstrap=0)
+
+
 def test_uneven_batches_packed_truth_weights_and_keras_models_give_the_same():
     truth, logits = pictures(0)
     expected = made().to_json()
